@@ -4,7 +4,8 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from ..shared.element_log import BEGIN, OOM_KILLED, RECORD, START, STOPPED_EARLY, ended_of, sound_lines, whole
+from ..shared.element_frames import Output
+from ..shared.element_log import BEGIN, OOM_KILLED, RECORD, START, STOPPED_EARLY, Ended, ended_of, sound_lines, whole
 from ..shared.files import from_document
 from ..shared.ledger import Array
 from ..shared.ranges import count, position_of, slice_spans, spans
@@ -32,6 +33,7 @@ class ElementScan(object):
         self._begun: Dict[int, Tuple[float, int]] = {}
         self.failed: Dict[int, FailureFacts] = {}
         self._failed_in: Dict[int, int] = {}  # the number of the start in which each has failed
+        self._outputs: Dict[int, Output] = {}  # where the output of each lies
         self._last: Dict[int, int] = {}  # slot -> the task that it has begun last
 
     def load(self, document: Dict[str, Any]) -> "ElementScan":
@@ -39,12 +41,14 @@ class ElementScan(object):
         self.offset, self.starts, self._start = document["offset"], document["starts"], document["start"]
         self._begun = {int(task): (at, start) for task, (at, start) in document["begun"].items()}
         self._last = {int(slot): task for slot, task in document["last"].items()}
-        for task, (start, facts) in document["failed"].items():
-            self.failed[int(task)], self._failed_in[int(task)] = FailureFacts(**facts), start
+        for number, (start, facts, output) in document["failed"].items():
+            self._add(int(number), FailureFacts(**facts), start, Output(*output))
         return self
 
     def to_json(self) -> Dict[str, Any]:
-        failed = {str(task): (self._failed_in[task], facts.kept()) for task, facts in self.failed.items()}
+        failed = {
+            str(task): (self._failed_in[task], facts.kept(), self._outputs[task]) for task, facts in self.failed.items()
+        }
         begun = {str(task): row for task, row in self._begun.items()}
         last = {str(slot): task for slot, task in self._last.items()}
         document = {"offset": self.offset, "starts": self.starts, "start": self._start}
@@ -68,6 +72,10 @@ class ElementScan(object):
     def last_begun(self) -> List[int]:
         """Return the task that each slot has begun last."""
         return list(self._last.values())
+
+    def output(self, task: int) -> Optional[Output]:
+        """Return where the output of a task lies whose last attempt has failed; None where another one is to be looked for."""
+        return self._outputs[task] if task in self.failed and task not in self._begun else None
 
     def has_begun(self, task: int) -> bool:
         return task in self._begun or task in self.failed
@@ -97,7 +105,8 @@ class ElementScan(object):
                 used = None if seconds == b"-" else float(seconds)
                 scan.add_complete(task, used, OOM_KILLED in flags.decode(), STOPPED_EARLY in flags.decode())
             else:
-                self.failed[task], self._failed_in[task] = self._facts(text), self.starts
+                ended = ended_of(text)
+                self._add(task, self._facts(ended), self.starts, Output(ended.slot, ended.offset, ended.length))
         elif kind == BEGIN:
             _, number, slot, at, _ = text.split(b" ")
             task = int(number)
@@ -109,8 +118,10 @@ class ElementScan(object):
                 self._start = start
                 self.starts += 1
 
-    def _facts(self, text: bytes) -> FailureFacts:
-        ended = ended_of(text)
+    def _add(self, task: int, facts: FailureFacts, start: int, output: Output) -> None:
+        self.failed[task], self._failed_in[task], self._outputs[task] = facts, start, output
+
+    def _facts(self, ended: Ended) -> FailureFacts:
         try:
             body = dict(json.loads(ended.body.decode("ascii")))
         except ValueError:
@@ -167,7 +178,7 @@ class ElementScans(object):
         place = os.path.dirname(self._folder.element(array.array, first, "rec"))
         try:
             names = os.listdir(place)
-        except OSError:
+        except FileNotFoundError:
             names = []
         there = {int(name[: -len(_LOG)]) for name in names if name.endswith(_LOG) and name[: -len(_LOG)].isdigit()}
         for index in sorted(there.union(index for index in found if first <= index < first + length)):

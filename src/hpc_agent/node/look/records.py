@@ -26,7 +26,10 @@ REQUEUEABLE = ("terminated", "signal", "checkpointed")
 
 
 def scan(folder: RunFolder, total: int, cache: Dict[str, Any], packed: Sequence[Array] = ()) -> RecordScan:
-    """Return the records of a run: of its files, and of the logs of its ``packed`` arrays. Update ``cache``."""
+    """Return the records of a run: of its files, and of the logs of its ``packed`` arrays.
+
+    ``cache`` has what earlier scans have read; ``RecordScan.keep`` puts into it what this one has.
+    """
     try:
         return _scan(folder, total, cache, packed)
     except _Lost:  # records that were read are gone: somebody has removed or restored files
@@ -57,7 +60,6 @@ def _scan(folder: RunFolder, total: int, cache: Dict[str, Any], packed: Sequence
         shard = shards[name] = _scan_shard(folder, name, shards.get(name), found)
         for text, facts in shard["failed"].items():
             found.add_failed(int(text), FailureFacts(**facts))
-    found.keep(cache)
     return found
 
 

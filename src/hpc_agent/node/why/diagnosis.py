@@ -139,7 +139,7 @@ def diagnose(status: RunStatus, tasks: List[int], outputs: Optional[SchedulerLog
         entry = next((a for a in arrays if a.generation == facts.generation), arrays[-1])
         log_tail = scheduler_tail = ""
         if position < READ_AT_MOST:
-            log = status.reader.log(entry, task)
+            log = status.output(entry, task)
             log_tail = tail_of(log, TAIL_LINES, TAIL_BYTES) if log else ""
             if not log_tail and status.state[task] != LOST:
                 record = status.reader.read(task)
