@@ -15,7 +15,7 @@ import time
 folder = sys.argv[1]
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(folder, "work", ".hpc"))
-from _hpc_runtime.job import dispatch  # noqa: E402
+from _hpc_runtime.job import dispatch, task_runner  # noqa: E402
 from _hpc_runtime.job.element import Element  # noqa: E402
 from _hpc_runtime.shared.ledger import arrays_of  # noqa: E402
 from _hpc_runtime.shared.run_folder import RunFolder  # noqa: E402
@@ -57,8 +57,8 @@ def record_all(element, chosen):
     for task, fields in chosen:
         books.take(task)
         attempt = books.begin(task, books.outcomes.known(task))
-        record = dispatch.new_record(element, task, attempt.number)._replace(**fields)
-        dispatch.write_record(books, books.printed(record, attempt))
+        record = task_runner.new_record(element, task, attempt.number)._replace(**fields)
+        task_runner.write_record(books, books.printed(record, attempt))
     books.close()
 
 

@@ -30,6 +30,10 @@ _LEFT_OUT: tuple[tuple[str, str | None, str | None, int | None, str], ...] = (
     ("GNU parallel", "function", None, None, "it runs commands, not functions"),
     ("GNU parallel", "heavy", None, None, "it runs commands, not functions"),
     ("HyperQueue", "function", None, 10_000, "each of its functions starts an interpreter: see the row of 1,000"),
+    *(
+        (name, None, "sge", 10_000, "it knows no scheduler: see the row on SLURM")
+        for name in ("joblib", "executorlib", "GNU parallel")
+    ),
     ("HyperQueue", "heavy", None, None, "each of its functions starts an interpreter: see the row of 1,000 functions"),
 )
 

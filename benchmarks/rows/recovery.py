@@ -9,7 +9,7 @@ from benchmarks.registry import row
 FAILING = "test $((X % 2)) = 0 || { echo MemoryError >&2; exit 1; }"
 
 
-@row("recovery", "`resubmit` of 10,000 failures, every second of 20,000 tasks", aim_sec=60, site="slurm-ssh")
+@row("recovery", "`resubmit` of 10,000 failures, every second of 20,000 tasks", aim_sec=90, site="slurm-ssh")
 def recovery(bench: Bench) -> None:
     """The tasks really run and fail, on SLURM, 1,000 to an element; each failure has its record and its log. The seconds of
     Python on the cluster hold reading, classes, decision and sbatch; the new elements are kept back by `--hold`."""

@@ -50,6 +50,7 @@ NOT_RUN = {
     ("docs/extending/scheduler.md", "scheduler_tinyq/"): "a tree of files",
     ("docs/reference/boundary-contract.md", ".git/ .hg/ .svn/ .claude/ .venv/"): "patterns; a test below has them",
     ("docs/reliability.md", "sudo testbed/up"): "needs root, and half an hour",
+    ("docs/scaling.md", "python tests/simulator parts"): "takes half an hour; tests/unit/test_simulated_runs.py has it smaller",
     ("docs/workflows/campaign.md", "*/5 * * * *  ~/.venv/bin/hpc-campaign-driver"): "a line of a crontab",
     ("docs/workflows/early-stopping.md", "for epoch in $(seq 81); do"): "a program of another language, which the reader has",
     ("docs/workflows/early-stopping.md", "model = GradientBoostingClassifier(warm_start=True)"):

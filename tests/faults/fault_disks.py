@@ -84,17 +84,18 @@ def scratch_full(bench: Bench) -> Outcome:
     return bench.judge(exp)
 
 
-def scratch_fills_up(bench: Bench, pages_left: int) -> Outcome:
-    """Full while tasks run: their outcome waits for room, and is told once there is some."""
+def scratch_fills_up(bench: Bench, pages_left: int, pack: int = 1) -> Outcome:
+    """Full while tasks run: their outcome waits for room, and is told once there is some. So does the next begin."""
     gate = bench.scratch / "seen" / "gate"
     disk = scratch_on_small_disk(bench)
-    tasks = 2 if bench.site.scheduler == "local" else 4  # all of them must have begun
-    exp = bench.experiment(tasks, middle=f"until [ -e {gate} ]; do sleep 0.1; done")
+    elements = 2 if bench.site.scheduler == "local" else 4  # all of them must have begun
+    flags = ("--pack", str(pack)) if pack > 1 else ()
+    exp = bench.experiment(elements * pack, middle=f"until [ -e {gate} ]; do sleep 0.1; done", flags=flags)
     bench.submit_until(exp)
-    until(lambda: len(exp.lines("start")) == exp.tasks, 30)
+    until(lambda: len(exp.lines("start")) == elements, 30)
     filler = fill(disk, pages_left)
     gate.touch()
-    until(lambda: exp.done == exp.tasks, 20)
+    until(lambda: exp.done == elements, 20)
     bench.status(exp)
     time.sleep(2)
     filler.unlink()
@@ -105,6 +106,9 @@ for _pages in (0, 3):
     fault(f"scratch fills up under running tasks, {_pages} pages left", ("local", *SCHEDULERS), 3, in_tests=not _pages)(
         functools.partial(scratch_fills_up, pages_left=_pages)
     )
+fault("scratch fills up under running tasks of packed elements", ("local", *SCHEDULERS), 3)(
+    functools.partial(scratch_fills_up, pages_left=0, pack=2)
+)
 
 
 @fault("the folder of the journal is taken away and comes back", ("local",), tries=2)

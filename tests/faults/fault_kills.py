@@ -34,10 +34,14 @@ def some_kill(bench: Bench) -> Callable[[int], None]:
 
 
 def kill_and_repeat(
-    bench: Bench, wait: Callable[[Experiment], object], kill: Callable[[int], None], large: bool = False
+    bench: Bench,
+    wait: Callable[[Experiment], object],
+    kill: Callable[[int], None],
+    large: bool = False,
+    flags: tuple[str, ...] = (),
 ) -> Outcome:
     """Start submit, kill it when ``wait`` returns, and give the same command again."""
-    exp = bench.experiment(large=large)
+    exp = bench.experiment(large=large, flags=flags)
     client = bench.client(exp, *bench.submit_words(exp))
     wait(exp)
     kill(client.pid)
@@ -50,7 +54,8 @@ def kill_and_repeat(
 def killed_at_random(bench: Bench) -> Outcome:
     longest = 1.2 if bench.site.scheduler == "local" else LONGEST_SEC
     wait, large = bench.dice.uniform(0.1, longest), bench.dice.random() < 0.5
-    return kill_and_repeat(bench, lambda _: time.sleep(wait), some_kill(bench), large)
+    flags = bench.dice.choice(((), ("--pack", "2")))
+    return kill_and_repeat(bench, lambda _: time.sleep(wait), some_kill(bench), large, flags)
 
 
 @fault("client killed three times in a row", ("local", *SCHEDULERS), tries=10)

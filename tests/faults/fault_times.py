@@ -23,16 +23,15 @@ time.time = lambda: wall() + 86400 * os.path.exists(os.environ["SLEPT_FILE"])
 """
 
 
-@fault("a task's record appears twenty seconds late", tries=2)
-def late_record(bench: Bench) -> Outcome:
+def late_record(bench: Bench, *, path: str, flags: tuple[str, ...] = ()) -> Outcome:
     """As on a file server whose clients lag: neither complete nor failed meanwhile."""
-    exp = bench.experiment(middle="sleep 1")
+    exp = bench.experiment(middle="sleep 1", flags=flags)
     bench.submit_until(exp)
-    if not until(lambda: bench.there(exp, "runs/*/tasks/00000/2.json"), 40, 0.005):
+    if not until(lambda: bench.there(exp, path), 40, 0.005):
         bench.found.wrong.append("no record to hold back: this try proves nothing")
         return bench.judge(exp)
-    [record] = bench.there(exp, "runs/*/tasks/00000/2.json")
-    away = bench.scratch / "seen" / "held-back.json"
+    [record] = bench.there(exp, path)
+    away = bench.scratch / "seen" / "held-back"
     record.rename(away)
     end = time.monotonic() + LATE_SEC
     while time.monotonic() < end:
@@ -42,6 +41,14 @@ def late_record(bench: Bench) -> Outcome:
         time.sleep(2)
     away.rename(record)
     return bench.judge(exp)
+
+
+fault("a task's record appears twenty seconds late", tries=2)(
+    functools.partial(late_record, path="runs/*/tasks/00000/2.json")
+)
+fault("the records of a packed element appear twenty seconds late", tries=2)(
+    functools.partial(late_record, path="runs/*/elements/a0/00000/1.rec", flags=("--pack", "2"))
+)
 
 
 def skewed(minutes: int, bench: Bench) -> Outcome:

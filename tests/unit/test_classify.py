@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc_agent.node.look.records import FailureFacts
+from hpc_agent.node.look.recorded import FailureFacts
 from hpc_agent.node.shared.failure_classes import BY_NAME, CATALOGUE
 from hpc_agent.node.why.classify import Classification, classify
 from hpc_agent.node.why.diagnosis import remedy_of

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpc_agent.node.look.records import FailureFacts
+from hpc_agent.node.look.recorded import FailureFacts
 from hpc_agent.node.shared.failure_classes import BY_NAME
 from hpc_agent.node.shared.ledger import Array
 from hpc_agent.node.why.classify import classify

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.node.look.records import FailureFacts
+from hpc_agent.node.look.recorded import FailureFacts
 from hpc_agent.node.shared.failure_classes import CATALOGUE
 from hpc_agent.node.shared.ledger import Array
 from hpc_agent.node.shared.ranges import decode_ranges

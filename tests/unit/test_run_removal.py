@@ -16,7 +16,8 @@ from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, read_json, write_json
 from hpc_agent.node.shared.ledger import Array, write_array
 from hpc_agent.node.submission import removal
-from hpc_agent.ops.recover.held_runs import blocked
+from hpc_agent.ops.recover.held_runs import Place, blocked
+from hpc_agent.ops.recover.run_removal import Removal, remove
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.view.terminal.holdings import prune_runs as view
@@ -219,3 +220,24 @@ def test_the_view_says_what_would_go_and_what_stays():
     for words in ("Nothing was removed", "would go", "2 KiB", "1 run not measured in time", "in flight", "3 more runs"):
         assert words in text
     assert "deleted now" in str(view({**data, "removed": True}))
+
+
+class Node:
+    """A cluster that deletes some files with each call, and of one folder nothing any more."""
+
+    root, site = "/s/hpc-agent/r-12345678", {}
+
+    def __init__(self, files):
+        self.files, self.asked = list(files), 0
+
+    def bootstrap(self, *_):
+        self.asked += 1
+        return {"files": self.files.pop(0) if self.files else 0, "bytes": 1, "left": 1, "removed": {}, "kept": {}}
+
+
+def test_what_cannot_be_deleted_is_told_and_not_tried_for_ever(tmp_path):
+    node = Node([5, 3, 2])
+    place = Place("c", node, answer={"runs": {}, "unfinished": 1})
+    world = World(cwd=tmp_path, env={"HOME": str(tmp_path)})
+    deleted = remove(world, Journal(world, RepoLayout(tmp_path)), [place], [], Removal("t", ["all"], 60.0))
+    assert (deleted, node.asked) == ({"files": 10, "bytes": 4, "left": 1}, 4)

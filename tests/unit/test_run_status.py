@@ -239,9 +239,9 @@ def test_an_estimate_knows_the_time_that_tasks_have_run(tmp_path, monkeypatch):
     assert timing_of(bed, {}) == {"left": None, "longest_ran": None, "walltime_left": 600.0}
     bed.queued("running", "1-2")
     assert timing_of(bed, {1: 900.0, 2: 950.0}) == {"left": None, "longest_ran": 100.0, "walltime_left": 500.0}
-    monkeypatch.setattr("hpc_agent.node.look.records.RecordScan.mean_seconds", 120.0)
+    monkeypatch.setattr("hpc_agent.node.look.recorded.RecordScan.mean_seconds", 120.0)
     assert timing_of(bed, {})["left"] == 70.0, "task 2 has run 50 s of 120 s"
-    monkeypatch.setattr("hpc_agent.node.look.records.RecordScan.mean_seconds", 80.0)
+    monkeypatch.setattr("hpc_agent.node.look.recorded.RecordScan.mean_seconds", 80.0)
     assert timing_of(bed, {1: 900.0, 2: 910.0})["left"] is None, "both are slower than that: nobody knows"
     bed.queued("running", "2")
     assert timing_of(bed, {2: 990.0})["left"] == 70.0

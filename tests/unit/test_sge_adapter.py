@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.node.look.records import FailureFacts
+from hpc_agent.node.look.recorded import FailureFacts
 from hpc_agent.node.schedulers import base
 from hpc_agent.node.schedulers.sge import adapter as sge
 from hpc_agent.node.schedulers.sge import qacct

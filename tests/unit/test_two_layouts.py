@@ -11,7 +11,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from hpc_agent.node.fold.combine import fold
-from hpc_agent.node.look.records import OF_RECORDS, FailureFacts
+from hpc_agent.node.look.recorded import FailureFacts
+from hpc_agent.node.look.records import OF_RECORDS
 from hpc_agent.node.look.report import status_answer
 from hpc_agent.node.look.run_status import RunStatus
 from hpc_agent.node.schedulers.base import AccountingRow, QueueRow

@@ -19,7 +19,7 @@ from _hpc_runtime.shared.commands import run_command
 from _hpc_runtime.shared.errors import NodeError
 from _hpc_runtime.shared.ranges import encode_ranges
 
-# The text of oarstat --array --format 2 (ten times as fast as JSON): job, array, index, state, user, duration, message.
+# The text of oarstat --array --format 2 (six to twelve times as fast as JSON): job, array, index, state, user, duration, message.
 _TABLE = ("--array", "--format", "2")
 _ROW = re.compile(r"^([0-9]+) +([0-9]+) +([0-9]+) +([A-Z-]) +\S+ +([0-9]+):([0-9]+):([0-9]+) ?(.*)$")
 _HIGHEST_COUNT = 99999  # the text has five characters for the index

@@ -127,6 +127,6 @@ def claim(path: str, element: Element) -> bool:
 def _await_end(start: str, host: str) -> None:
     """Wait until the process of an earlier start has ended, where it is of this host: it may be about to be killed."""
     words = start.split()
-    if len(words) == 4 and words[0] == host and words[2].isdigit():
+    if len(words) == 4 and words[0] == host and words[2].isdigit() and int(words[2]) != os.getpid():
         while born(int(words[2])) == words[3]:
             time.sleep(0.1)

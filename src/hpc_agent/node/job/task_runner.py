@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional, Tuple, TypeVar
 
 from ..shared import task_environment
 from ..shared.files import is_disk_full
@@ -17,6 +17,7 @@ from .oom_kills import OomKills
 if TYPE_CHECKING:
     from .workers import Slot, Workers
 
+Kind = TypeVar("Kind")
 # Between the end of the grace and the walltime: the record has to be written, and clocks differ a little.
 STOP_MARGIN_SEC = 5.0
 
@@ -78,7 +79,7 @@ class TaskRunner(object):
         if not books.take(task):
             say("task %d: skipped: another array element has claimed the task" % task)
             return True
-        attempt = books.begin(task, known)
+        attempt = patiently(lambda: books.begin(task, known))
         try:
             kwargs = element.parameters(task)
         except BaseException as error:  # user code may raise anything, SystemExit included
@@ -202,15 +203,17 @@ def write_failure(books: Books, record: TaskRecord, cause: str, message: str) ->
 
 
 def write_record(books: Books, record: TaskRecord) -> bool:
-    """Write the record. Return False where the task is complete already.
+    """Write the record. Return False where the task is complete already."""
+    return patiently(lambda: books.write(record))
 
-    A full disk gets a minute to be emptied before the outcome of the task is given up.
-    """
+
+def patiently(act: Callable[[], Kind]) -> Kind:
+    """Return what ``act`` returns. A full disk gets a minute to be emptied before the outcome of the task is given up."""
     for pause in (0.5, 1, 2, 4, 8, 15, 30):
         try:
-            return books.write(record)
+            return act()
         except OSError as error:
             if not is_disk_full(error):
                 raise
             time.sleep(pause)
-    return books.write(record)
+    return act()

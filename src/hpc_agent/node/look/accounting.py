@@ -8,7 +8,7 @@ from ..shared.ledger import Array
 from ..shared.ranges import decode_ranges
 from ..shared.task_states import FAILED, LOST, UNKNOWN
 from .attempts import Attempts
-from .records import FailureFacts
+from .recorded import FailureFacts
 
 # Causes that the scheduler knows better than the process that it killed.
 REFINED = ("signal", "terminated")

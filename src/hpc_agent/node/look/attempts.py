@@ -13,7 +13,7 @@ from ..shared.files import read_object
 from ..shared.ledger import Array, arrays_of
 from ..shared.ranges import spans
 from ..shared.run_folder import RunFolder, read_run
-from ..shared.task_records import Records
+from ..shared.task_records import Records, TaskLog
 from ..shared.task_states import FAILED, LOST, UNKNOWN
 from . import records
 
@@ -86,6 +86,14 @@ class Attempts(object):
         """Return what the log of the packed element that has the task says; None where there is no such log."""
         element = self.reader.element_of(entry, task)
         return None if element is None else self.records.elements.of(entry, element)
+
+    def output(self, entry: Array, task: int) -> Optional[TaskLog]:
+        """Return the output of the task's latest attempt in the array; None where it left none."""
+        log, element = self.log_of(entry, task), self.reader.element_of(entry, task)
+        known = log.output(task) if log is not None else None
+        if known is not None and element is not None:
+            return self.reader.part(entry, element, known)
+        return self.reader.log(entry, task)
 
     def is_claimed(self, entry: Array, task: int) -> bool:
         """Return True if the array's element has begun the task, or had its claim."""

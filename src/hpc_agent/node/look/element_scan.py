@@ -2,17 +2,16 @@
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from ..shared.element_log import BEGIN, OOM_KILLED, RECORD, START, STOPPED_EARLY, ended_of, sound_lines, whole
+from ..shared.element_frames import Output
+from ..shared.element_log import BEGIN, OOM_KILLED, RECORD, START, STOPPED_EARLY, Ended, ended_of, sound_lines, whole
 from ..shared.files import from_document
 from ..shared.ledger import Array
 from ..shared.ranges import count, position_of, slice_spans, spans
 from ..shared.run_folder import RunFolder
 from ..shared.task_record import TaskRecord
-
-if TYPE_CHECKING:
-    from .records import FailureFacts, RecordScan
+from .recorded import FailureFacts, RecordScan
 
 SHARD = 1000  # elements in a folder
 _LOG = ".rec"
@@ -32,21 +31,24 @@ class ElementScan(object):
         self._start: Dict[str, Any] = {}  # job, host and time of the last start
         # Tasks without a record since their begin: time, and the number of the start that began them.
         self._begun: Dict[int, Tuple[float, int]] = {}
-        self.failed: Dict[int, "FailureFacts"] = {}
+        self.failed: Dict[int, FailureFacts] = {}
         self._failed_in: Dict[int, int] = {}  # the number of the start in which each has failed
+        self._outputs: Dict[int, Output] = {}  # where the output of each lies
         self._last: Dict[int, int] = {}  # slot -> the task that it has begun last
 
-    def load(self, document: Dict[str, Any], kind: Any) -> "ElementScan":
-        """Take what ``to_json`` has returned; ``kind`` makes facts of a document."""
+    def load(self, document: Dict[str, Any]) -> "ElementScan":
+        """Take what ``to_json`` has returned."""
         self.offset, self.starts, self._start = document["offset"], document["starts"], document["start"]
         self._begun = {int(task): (at, start) for task, (at, start) in document["begun"].items()}
         self._last = {int(slot): task for slot, task in document["last"].items()}
-        for task, (start, facts) in document["failed"].items():
-            self.failed[int(task)], self._failed_in[int(task)] = kind(**facts), start
+        for number, (start, facts, output) in document["failed"].items():
+            self._add(int(number), FailureFacts(**facts), start, Output(*output))
         return self
 
     def to_json(self) -> Dict[str, Any]:
-        failed = {str(task): (self._failed_in[task], facts.kept()) for task, facts in self.failed.items()}
+        failed = {
+            str(task): (self._failed_in[task], facts.kept(), self._outputs[task]) for task, facts in self.failed.items()
+        }
         begun = {str(task): row for task, row in self._begun.items()}
         last = {str(slot): task for slot, task in self._last.items()}
         document = {"offset": self.offset, "starts": self.starts, "start": self._start}
@@ -71,10 +73,14 @@ class ElementScan(object):
         """Return the task that each slot has begun last."""
         return list(self._last.values())
 
+    def output(self, task: int) -> Optional[Output]:
+        """Return where the output of a task lies whose last attempt has failed; None where another one is to be looked for."""
+        return self._outputs[task] if task in self.failed and task not in self._begun else None
+
     def has_begun(self, task: int) -> bool:
         return task in self._begun or task in self.failed
 
-    def read(self, path: str, scan: "RecordScan") -> None:
+    def read(self, path: str, scan: RecordScan) -> None:
         """Take what was appended to the log. Raises FileNotFoundError, LogShrank."""
         with open(path, "rb") as handle:
             if self.offset and handle.seek(0, os.SEEK_END) < self.offset:
@@ -89,7 +95,7 @@ class ElementScan(object):
             except (ValueError, TypeError, KeyError):
                 continue  # its checksum is right, so that another version has written it
 
-    def _take(self, text: bytes, kind: bytes, scan: "RecordScan") -> None:
+    def _take(self, text: bytes, kind: bytes, scan: RecordScan) -> None:
         if kind == RECORD:
             _, number, state, seconds, flags, _ = text.split(b" ", 5)
             task = int(number)
@@ -99,7 +105,8 @@ class ElementScan(object):
                 used = None if seconds == b"-" else float(seconds)
                 scan.add_complete(task, used, OOM_KILLED in flags.decode(), STOPPED_EARLY in flags.decode())
             else:
-                self.failed[task], self._failed_in[task] = self._facts(text, scan), self.starts
+                ended = ended_of(text)
+                self._add(task, self._facts(ended), self.starts, Output(ended.slot, ended.offset, ended.length))
         elif kind == BEGIN:
             _, number, slot, at, _ = text.split(b" ")
             task = int(number)
@@ -111,26 +118,29 @@ class ElementScan(object):
                 self._start = start
                 self.starts += 1
 
-    def _facts(self, text: bytes, scan: "RecordScan") -> "FailureFacts":
-        ended = ended_of(text)
+    def _add(self, task: int, facts: FailureFacts, start: int, output: Output) -> None:
+        self.failed[task], self._failed_in[task], self._outputs[task] = facts, start, output
+
+    def _facts(self, ended: Ended) -> FailureFacts:
         try:
             body = dict(json.loads(ended.body.decode("ascii")))
         except ValueError:
             body = {}
         known = {"job": self._start.get("job", ""), "host": self._start.get("host", "")}
         own = {"task": ended.task, "state": "failed", "seconds": ended.seconds, "element": self._index}
-        return scan.facts(from_document(TaskRecord, dict(body, generation=self._array.generation, **known, **own)))
+        record = dict(body, generation=self._array.generation, **known, **own)
+        return FailureFacts.from_record(from_document(TaskRecord, record))
 
 
 class ElementScans(object):
     """The logs of all packed elements of a run that have tasks which are not complete."""
 
-    def __init__(self, folder: RunFolder, arrays: Iterable[Array], kept: Dict[str, Any], kind: Any) -> None:
+    def __init__(self, folder: RunFolder, arrays: Iterable[Array], kept: Dict[str, Any]) -> None:
         self._folder = folder
         self._arrays = sorted(arrays, key=lambda array: array.generation)
         self._found: Dict[str, Dict[int, ElementScan]] = {
             array.array: {
-                int(index): ElementScan(array, int(index)).load(document, kind)
+                int(index): ElementScan(array, int(index)).load(document)
                 for index, document in kept.get(array.array, {}).items()
             }
             for array in self._arrays
@@ -147,7 +157,7 @@ class ElementScans(object):
         """Return what the element's log says; None where it has none, or all of its tasks are complete."""
         return self._found[array.array].get(index)
 
-    def scan(self, scan: "RecordScan") -> None:
+    def scan(self, scan: RecordScan) -> None:
         """Read what was appended to the logs. Raises LogShrank."""
         for array in self._arrays:
             found = self._found[array.array]
@@ -159,7 +169,7 @@ class ElementScans(object):
                 self._scan_shard(array, first, min(SHARD, elements - first), scan)
         self.add_failed(scan)
 
-    def _scan_shard(self, array: Array, first: int, length: int, scan: "RecordScan") -> None:
+    def _scan_shard(self, array: Array, first: int, length: int, scan: RecordScan) -> None:
         found, pack = self._found[array.array], array.pack
         if scan.are_complete(slice_spans(array.tasks, first * pack, length * pack)):
             for index in [index for index in found if first <= index < first + length]:
@@ -168,7 +178,7 @@ class ElementScans(object):
         place = os.path.dirname(self._folder.element(array.array, first, "rec"))
         try:
             names = os.listdir(place)
-        except OSError:
+        except FileNotFoundError:
             names = []
         there = {int(name[: -len(_LOG)]) for name in names if name.endswith(_LOG) and name[: -len(_LOG)].isdigit()}
         for index in sorted(there.union(index for index in found if first <= index < first + length)):
@@ -178,14 +188,14 @@ class ElementScans(object):
                 self._read(array, index, scan, "%s/%d%s" % (place, index, _LOG))
                 self._is_over(array, index, scan)
 
-    def _is_over(self, array: Array, index: int, scan: "RecordScan") -> bool:
+    def _is_over(self, array: Array, index: int, scan: RecordScan) -> bool:
         """Drop an element whose tasks are all complete, and return True for it."""
         over = scan.are_complete(slice_spans(array.tasks, index * array.pack, array.pack))
         if over:
             self._found[array.array].pop(index, None)
         return over
 
-    def _read(self, array: Array, index: int, scan: "RecordScan", path: str) -> None:
+    def _read(self, array: Array, index: int, scan: RecordScan, path: str) -> None:
         found = self._found[array.array]
         element = found.get(index)
         try:
@@ -208,7 +218,7 @@ class ElementScans(object):
         except OSError:
             return False
 
-    def read_again(self, tasks: Iterable[int], scan: "RecordScan") -> None:
+    def read_again(self, tasks: Iterable[int], scan: RecordScan) -> None:
         """Read what was appended to the logs of the elements that have these tasks."""
         wanted = list(tasks)
         for array in self._arrays:
@@ -221,7 +231,7 @@ class ElementScans(object):
                         del self._found[array.array][index]
         self.add_failed(scan)
 
-    def add_failed(self, scan: "RecordScan") -> None:
+    def add_failed(self, scan: RecordScan) -> None:
         """Tell the scan the failures, those of older generations first."""
         for array in self._arrays:
             for element in self._found[array.array].values():

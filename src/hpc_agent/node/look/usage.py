@@ -9,7 +9,7 @@ from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import COMPLETE, TaskRecord
 from ..shared.task_records import Records
 from .attempts import Attempts
-from .records import FailureFacts
+from .recorded import FailureFacts
 
 MOST_ROWS = 300
 # Class of the failures that end at a limit -> the limit in the request, and the field of the row that it bounds.

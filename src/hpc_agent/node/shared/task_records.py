@@ -9,7 +9,7 @@ import os
 from collections import OrderedDict
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from .element_frames import ElementFrames
+from .element_frames import ElementFrames, Output
 from .element_log import Begun, Ended
 from .files import from_document
 from .ledger import Array, arrays_of, is_packed
@@ -118,8 +118,10 @@ class Records(object):
             return TaskLog(path) if os.path.exists(path) else None
         element = self.element_of(array, task)
         found = self.frames(array, element).output(task) if element is not None else None
-        if found is None or element is None:
-            return None
+        return self.part(array, element, found) if found is not None and element is not None else None
+
+    def part(self, array: Array, element: int, found: Output) -> Optional[TaskLog]:
+        """Return a part of an element's combined log; None where the file is gone."""
         path = self.folder.element(array.array, element, output_suffix(found.slot))
         return TaskLog(path, found.offset, found.length, True) if os.path.exists(path) else None
 

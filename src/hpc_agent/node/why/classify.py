@@ -8,7 +8,7 @@ import re
 import signal
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..look.records import FailureFacts
+from ..look.recorded import FailureFacts
 from ..shared.files import DISK_FULL_EXIT
 from .exception_classes import classify_exception
 from .failure_case import BY_CAUSE, ENDED_BY_ITSELF, Case, Limits

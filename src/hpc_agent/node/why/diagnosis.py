@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 from ..look.logs import SchedulerLogs
 from ..look.logs import log_tail as tail_of
 from ..look.patience import await_end
-from ..look.records import FailureFacts
+from ..look.recorded import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
 from ..shared.failure_classes import BY_NAME, RESUBMIT
@@ -139,7 +139,7 @@ def diagnose(status: RunStatus, tasks: List[int], outputs: Optional[SchedulerLog
         entry = next((a for a in arrays if a.generation == facts.generation), arrays[-1])
         log_tail = scheduler_tail = ""
         if position < READ_AT_MOST:
-            log = status.reader.log(entry, task)
+            log = status.output(entry, task)
             log_tail = tail_of(log, TAIL_LINES, TAIL_BYTES) if log else ""
             if not log_tail and status.state[task] != LOST:
                 record = status.reader.read(task)

@@ -4,7 +4,7 @@ import re
 import signal
 from typing import Any, NamedTuple, Optional
 
-from ..look.records import FailureFacts
+from ..look.recorded import FailureFacts
 from . import log_search
 from .failure_signs import DEVICE_MEMORY, KILLED, Sign
 from .log_search import Verdict, first_match

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
-from ..look.records import FailureFacts
+from ..look.recorded import FailureFacts
 from ..look.run_status import RunStatus
 from ..shared.files import from_document, read_json
 from ..shared.run_folder import RunFolder

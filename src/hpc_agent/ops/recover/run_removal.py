@@ -48,8 +48,9 @@ def remove(
             left = _count(deleted, answer)
         while left and place.error is None and world.now() < deadline:
             world.progress.update("deleting", cluster=place.cluster, left=left)
-            left, before = _count(deleted, _ask(place, [], ())), left
-            if left == before and not deleted["files"]:
+            before = (left, deleted["files"])
+            left = _count(deleted, _ask(place, [], ()))
+            if before == (left, deleted["files"]):
                 break  # what cannot be deleted stays aside, and is told
         deleted["left"] += left
     return deleted
