@@ -92,7 +92,7 @@ class Program(object):
     def __init__(self, root: str, functions: List[str]) -> None:
         """Load the functions that share the first one's folder of imports. Raises what their modules raise."""
         self.root = root
-        path = os.path.abspath(CLI)
+        path = os.path.abspath(CLI) if sys.version_info >= (3, 9) else CLI  # as the interpreter names its program
         with io.open(path, encoding="utf-8") as handle:
             text = handle.read()
         if not is_scaffold(text):
