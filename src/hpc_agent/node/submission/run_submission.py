@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import zlib
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..shared import run_folder
 from ..shared.errors import NodeError
@@ -305,10 +305,19 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _copy_tree(source: str, target: str, place: Callable[[str, str], Any] = _link) -> None:
-    """Put every file below ``source`` into ``target``; symbolic links are made anew, folders stay writable."""
+def _copy_tree(
+    source: str, target: str, place: Callable[[str, str], Any] = _link, linked: Tuple[str, ...] = ()
+) -> None:
+    """Put every file below ``source`` into ``target``; symbolic links are made anew, folders stay writable.
+
+    The folders ``linked`` (paths below ``source``) become symbolic links, relative, so that the whole root may be moved.
+    """
     make_folder(target)
     for folder, folders, files in os.walk(source):
+        for name in [name for name in folders if os.path.join(folder, name) in linked]:
+            folders.remove(name)
+            here = os.path.join(target, os.path.relpath(os.path.join(folder, name), source))
+            os.symlink(os.path.relpath(os.path.join(folder, name), os.path.dirname(here)), here)
         inside = os.path.join(target, os.path.relpath(folder, source))
         for name in folders + files:
             path = os.path.join(folder, name)
@@ -326,16 +335,14 @@ def _make_work_folder(folder: RunFolder, run: RunDocument, snapshot: str) -> Non
 
     ``results`` and every output folder are links into the run's folder; ``shared`` are links to data that is not copied.
     The user's files are real copies: through a hard link a task that may change modes (chmod, root) could write into the
-    snapshot. The runtime, 250 files that tasks do not write, is linked: a campaign has hundreds of runs.
+    snapshot. The runtime, 250 files that tasks do not write, stays in the snapshot: a campaign has hundreds of runs.
     """
     if os.path.isdir(folder.work):
         return
     building = "%s.building-%d-%s" % (folder.work, os.getpid(), os.urandom(4).hex())
     try:
-        runtime = tuple(os.path.join(snapshot, ".hpc", name, "") for name in ("_hpc_runtime", "_hpc_kit"))
-        _copy_tree(
-            snapshot, building, lambda path, here: (_link if path.startswith(runtime) else shutil.copy2)(path, here)
-        )
+        runtime = tuple(os.path.join(snapshot, ".hpc", name) for name in ("_hpc_runtime", "_hpc_kit"))
+        _copy_tree(snapshot, building, shutil.copy2, linked=runtime)
         links = {name: os.path.join(folder.path, "outputs", name) for name in run.outputs}
         if "results" in links:
             links["results"] = folder.results
