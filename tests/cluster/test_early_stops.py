@@ -9,6 +9,9 @@ import pytest
 from campaign import events, make_campaign
 from experiment import aggregate, make_repo, submit
 
+from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.task_records import Records
+
 pytestmark = pytest.mark.usefixtures("clusters_file")
 # Task x reports x at each step: of tasks that run one after the other in this order, 0 is the best.
 LOOP = """import json, os
@@ -31,10 +34,11 @@ def test_tasks_of_a_run_end_themselves_with_the_client_off(site, run_cli, tmp_pa
     sent = submit(run_cli, repo, "python3 loop.py", *words)
     assert not any("early_stop" in note for note in sent["notes"])
     end = time.monotonic() + 120
-    while len(records := list(site.scratch.rglob(f"{sent['run_id']}/tasks/*/*.json"))) < 6:
+    folder = RunFolder(sent["remote_path"])
+    while not all(records := [Records(folder).read(task) for task in range(6)]):
         assert time.monotonic() < end
         time.sleep(0.2)
-    metrics = {record["task"]: record["metrics"] for record in (json.loads(path.read_text()) for path in records)}
+    metrics = {record.task: record.metrics for record in records}
     expected = {0: None, 1: None, 2: 3, 3: 3, 4: 3, 5: 3}
     assert {task: found.get("stopped_at") for task, found in metrics.items()} == expected
     assert metrics[5] == {"loss": 5.0, "stopped_at": 3}  # it wrote no out.json

@@ -123,6 +123,10 @@ class Books(object):
             self._move(scratch, place)
         return record._replace(result_dir=self.below(place))
 
+    def wrote(self, scratch: str) -> bool:
+        """Return True when the executor wrote into its folder. Raises FileNotFoundError where it removed the folder."""
+        return bool(os.listdir(scratch))
+
     def below(self, path: str) -> str:
         """Return a path relative to the run's folder, in which it lies."""
         return path[len(self.run.path) + 1 :]

@@ -151,6 +151,13 @@ class ElementBooks(Books):
     def drop(self, scratch: str) -> None:
         """Keep the empty folder for the next task."""
 
+    def wrote(self, scratch: str) -> bool:
+        try:
+            return super(ElementBooks, self).wrote(scratch)
+        except FileNotFoundError:
+            self._has_scratch = False  # the next task gets a new one
+            raise
+
     def _move(self, scratch: str, place: str) -> None:
         super(ElementBooks, self)._move(scratch, place)
         self._has_scratch = False

@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional, Tuple, TypeVar
 
 from ..shared import task_environment
-from ..shared.files import is_disk_full
+from ..shared.files import is_disk_full, write_bytes
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 from . import execute, metrics
-from .books import Attempt, Books, names_in
+from .books import Attempt, Books
 from .element import Element
 from .oom_kills import OomKills
 
@@ -117,7 +117,8 @@ class TaskRunner(object):
         kills = self._oom_kills.new()
         if kills:
             record = record._replace(oom_kills=kills)
-        wrote = bool(names_in(scratch))
+        self._keep_returned(scratch)
+        wrote = books.wrote(scratch)
         if books.outcomes.known(attempt.task).is_complete:  # another attempt ended first: its folder and record stay
             books.settle(record._replace(state=FAILED), scratch, kwargs, wrote)
             return True
@@ -137,6 +138,21 @@ class TaskRunner(object):
                 self._workers = start_workers(self.element, self._env.common)
             self._slot = self._workers.slot(self.element.slot)
         return partial(self._slot.start, env, kwargs.get("executor"))
+
+    def _keep_returned(self, scratch: str) -> None:
+        """Write the metrics that a function returned to their file, where the run names that file or reads it."""
+        results = self.element.document.results
+        returned = self._slot.returned if self._slot is not None else None
+        wanted = (
+            results.get("metrics_file") == metrics.DEFAULT_FILE
+            or results.get("aggregate_cmd")
+            or results.get("reducer")
+        )
+        if returned is None or not wanted:
+            return
+        path = os.path.join(scratch, metrics.DEFAULT_FILE)
+        if not os.path.exists(path):
+            write_bytes(path, returned.encode("utf-8"), sync=False)
 
     def _measure(self, record: TaskRecord, scratch: str, earlier: Optional[Tuple[int, ...]], wrote: bool) -> TaskRecord:
         """Read the metrics. Return the record with them; a failed one where the declared metrics are missing."""
