@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 from .shared.errors import PROTOCOL, NodeError
 from .shared.files import is_disk_full
 
-COMPRESS_ABOVE = 16 << 10
+COMPRESS_ABOVE = 3 << 10
 # Module by verb; the function in the module has the verb's name.
 VERBS = {
     "prepare": "submission.run_submission", "submit": "submission.run_submission", "advance": "submission.run_submission",
