@@ -414,7 +414,8 @@ def test_a_folder_that_a_module_changes_to_is_that_of_its_tasks(tmp_path):
     assert own_imports(element) == 1
 
 
-def test_metrics_have_a_file_only_beside_others(tmp_path):
+@pytest.mark.parametrize("results", [{}, {"metrics_file": "metrics.json"}, {"aggregate_cmd": "cat results/*/metrics.json"}])
+def test_metrics_have_a_file_beside_others_and_where_the_run_names_it(tmp_path, results):
     body = """
 if x == 1:
     open(os.path.join(os.environ["HPC_RESULT_DIR"], "model"), "w").close()
@@ -423,13 +424,16 @@ if x == 2:
     return None
 return {"x": x}
 """
-    element = built(tmp_path, body, "warm", 3, results={"metrics_file": "metrics.json"})
+    element = built(tmp_path, body, "warm", 3, results=results)
     assert element.run() == 0, element.said
     assert metrics(element, 3) == [{"x": 0}, {"x": 1}, {"by_hand": 2}]
     place = Path(element.folder.path)
     folders = [place / str(element.record(task).get("result_dir")) for task in range(3)]
     assert (folders[1] / "metrics.json").read_text() == '{"x": 1}\n'
-    assert not (folders[0] / "metrics.json").exists()
+    if results:
+        assert (folders[0] / "metrics.json").read_text() == '{"x": 0}\n'
+    else:
+        assert element.record(0).get("result_dir") is None
 
 
 def test_a_signal_that_comes_between_two_tasks_fails_none(tmp_path):

@@ -152,7 +152,7 @@ class TaskRunner(object):
             return
         path = os.path.join(scratch, metrics.DEFAULT_FILE)
         if not os.path.exists(path):
-            write_bytes(path, returned.encode("utf-8"), sync=False)
+            write_bytes(path, (returned + "\n").encode("utf-8"), sync=False)
 
     def _measure(self, record: TaskRecord, scratch: str, earlier: Optional[Tuple[int, ...]], wrote: bool) -> TaskRecord:
         """Read the metrics. Return the record with them; a failed one where the declared metrics are missing."""
