@@ -253,6 +253,22 @@ def test_a_job_without_its_environment_fails_its_whole_slice(element):
     assert element.record(39)["state"] == "complete"
 
 
+def test_what_a_task_left_whose_outcome_could_not_be_kept_is_not_the_next_one_s(element):
+    """Its result folder cannot be made, for a file is in its place."""
+    command = """
+if [ $X = 0 ]; then mkdir -p ../results; touch ../results/0; echo '{"y": 1}' >"$HPC_RESULT_DIR/metrics.json"; fi
+if [ $X = 1 ]; then rmdir "$HPC_CHECKPOINT_DIR"; touch "$HPC_CHECKPOINT_DIR" "$HPC_RESULT_DIR/mine"; fi
+ls "$HPC_RESULT_DIR"
+"""
+    element.submit(command, 3, result_dir_template="results/{task_id}/x")
+    assert element.run() == 1
+    failed, other, good = (element.record(task) for task in range(3))
+    assert (failed["state"], other["state"], good["state"]) == ("failed", "failed", "complete")
+    assert (good["metrics"], good.get("result_dir"), element.log(2)) == ({}, None, "")
+    assert os.listdir(Path(element.folder.path) / failed["result_dir"]) == ["metrics.json"]
+    assert os.listdir(Path(element.folder.path) / other["result_dir"]) == ["mine"]
+
+
 def test_output_beyond_the_limit_keeps_both_ends_and_the_neighbours(element, tmp_path):
     """The overflow of a killed element is kept with its task, and that of a task behind its head."""
     command = f"""

@@ -95,7 +95,8 @@ class TaskRunner(object):
             if isinstance(error, OSError) and is_disk_full(error):
                 raise
             # why/classify.py reads the exception's name after these words
-            self._fail(attempt, "code_error", "after the executor: %s: %s" % (type(error).__name__, error))
+            message = "after the executor: %s: %s" % (type(error).__name__, error)
+            self._fail(attempt, "code_error", message, books.abandon(task))
             return False
 
     def _execute(self, attempt: Attempt, kwargs: Dict[str, Any], arrived: execute.Arrived) -> bool:
@@ -137,6 +138,9 @@ class TaskRunner(object):
             if self._workers is None:
                 self._workers = start_workers(self.element, self._env.common)
             self._slot = self._workers.slot(self.element.slot)
+        self._slot.returned = (
+            None  # what the task before has returned is not of this one, even where it cannot be started
+        )
         return partial(self._slot.start, env, kwargs.get("executor"))
 
     def _keep_returned(self, scratch: str) -> None:
@@ -170,9 +174,10 @@ class TaskRunner(object):
         left_out = found.left_out or None
         return record._replace(metrics=found.values, metrics_problem=found.problem, metrics_left_out=left_out)
 
-    def _fail(self, attempt: Attempt, cause: str, message: str) -> None:
+    def _fail(self, attempt: Attempt, cause: str, message: str, result_dir: Optional[str] = None) -> None:
         """Write the record of a task whose executor was not started, or whose outcome could not be kept."""
         record = self.books.printed(new_record(self.element, attempt.task, attempt.number), attempt)
+        record = record._replace(result_dir=result_dir)
         write_failure(self.books, record, cause, message)
 
 
