@@ -140,7 +140,7 @@ def _repeats(root: str, names: List[str]) -> Dict[str, List[str]]:
 
 def part_of(steps: Tuple[str, ...]) -> str:
     """Return the part to which a path in the run's folder belongs."""
-    if steps[0] == "elements" and ELEMENT_LOG.match(steps[-1]):
+    if len(steps) == 4 and steps[0] == "elements" and ELEMENT_LOG.match(steps[3]):  # deeper ones are of tasks
         return "logs"
     if steps[:2] == ("work", ".hpc"):  # the run's own runtime, which answers questions about its records
         return RECORDS

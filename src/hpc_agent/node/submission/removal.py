@@ -119,9 +119,14 @@ def _move_part(folder: RunFolder, part: str, place: str) -> None:
 
 
 def _element_logs(folder: RunFolder) -> List[str]:
-    elements = os.path.join(folder.path, "elements")
-    return [os.path.join(inside, name) for inside, _, names in os.walk(elements) for name in names
-            if ELEMENT_LOG.match(name)]  # fmt: skip
+    arrays = _below(os.path.join(folder.path, "elements"))
+    paths = [path for array in arrays for shard in _below(array) for path in _below(shard)]
+    return [path for path in paths if ELEMENT_LOG.match(os.path.basename(path))]
+
+
+def _below(path: str) -> List[str]:
+    """Return what lies in a folder; nothing for a link or a file."""
+    return [] if os.path.islink(path) or not os.path.isdir(path) else [entry.path for entry in os.scandir(path)]
 
 
 def sweep(root: str, deadline: float) -> List[int]:
