@@ -147,6 +147,7 @@ def test_a_scan_reads_only_shards_that_changed(tmp_path, monkeypatch):
     seen = records.scan(folder, 3000, cache)
     assert [task for task in range(3000) if seen.state[task] == task_states.COMPLETE] == [0, 999, 1000, 2500]
     assert list(seen.failed) == [1]
+    seen.keep(cache)
 
     read = []
     real = records._content
