@@ -171,7 +171,29 @@ def test_a_start_on_another_host_takes_over_from_one_that_still_runs(element, tm
     assert "has started this element again elsewhere" in said
     assert (first.returncode, words(tmp_path / "begun")) == (1, ["0"])
     assert element.run() == 0, element.said
-    assert words(tmp_path / "begun") == ["0", "1", "2"]
+    assert words(tmp_path / "begun") == ["0", "0", "1", "2"], "the later start runs the task that it took over"
+
+
+@pytest.mark.parametrize("theirs", [[], ["theirs"]])
+def test_one_that_was_given_up_takes_nothing_of_the_start_that_replaced_it(element, tmp_path, theirs):
+    """The other host has taken the folder of the task, and runs the next one in a folder of the same name."""
+    wait = f"until [ -e {tmp_path}/gate ]; do sleep 0.05; done"
+    element.submit(f"touch $HPC_RESULT_DIR/mine; echo $X >>{tmp_path}/begun; {wait}", 3)
+    first = element.start()
+    until(lambda: words(tmp_path / "begun"))
+    place = Path(element.folder.elements("a0")) / "00000"
+    with open(place / "0.claim", "a") as handle:
+        handle.write("another 1 2 3\n")
+    (place / "0.d0").rename(place / "0.left-0-1")
+    (place / "0.d0").mkdir()
+    for name in theirs:
+        (place / "0.d0" / name).touch()
+    time.sleep(0.5)  # it looks five times a second
+    (tmp_path / "gate").touch()
+    said = "".join(first.communicate(timeout=60))
+    assert "has started this element again elsewhere" in said
+    assert os.listdir(place / "0.d0") == theirs
+    assert Records(element.folder).load(0) is None
 
 
 def add_array(element: Element, name: str, tasks: str, generation: int, pack: int, elements: int = 1) -> None:

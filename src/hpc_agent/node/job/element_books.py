@@ -29,6 +29,7 @@ class ElementBooks(Books):
         self._claim = self._path("claim")
         self._claim_size = 0  # with the line of this start
         self._looked_at = time.monotonic()
+        self._is_replaced = False
         self._log: Optional[ElementLog] = None
         self._output: Optional[CombinedLog] = None
         self._has_scratch = False
@@ -55,7 +56,8 @@ class ElementBooks(Books):
     def leave_slot(self) -> None:
         """End the work of a slot that has a process of its own."""
         self.log.sync(at_once=True)
-        super(ElementBooks, self).close()
+        if not self.is_replaced():
+            super(ElementBooks, self).close()
 
     def output_of(self, slot: int) -> CombinedLog:
         return CombinedLog(self._path(task_records.output_suffix(slot)))
@@ -97,14 +99,15 @@ class ElementBooks(Books):
 
     def is_replaced(self) -> bool:
         now = time.monotonic()
-        if now - self._looked_at < LOOK_SEC:
-            return False
+        if self._is_replaced or now - self._looked_at < LOOK_SEC:
+            return self._is_replaced
         self._looked_at = now
         descriptor = os.open(self._claim, os.O_RDONLY)  # a file server is asked for its size only then
         try:
-            return os.fstat(descriptor).st_size > self._claim_size
+            self._is_replaced = os.fstat(descriptor).st_size > self._claim_size
         finally:
             os.close(descriptor)
+        return self._is_replaced
 
     def take(self, task: int) -> bool:
         if not self.outcomes.is_shared(task):
@@ -179,6 +182,8 @@ class ElementBooks(Books):
             self._log.close()
         if self._output is not None:
             self._output.close()
+        if self.is_replaced():
+            return  # the empty folders may be those of the later start
         for slot in range(self.element.slots):
             remove_folder_quietly(self.scratch_of(slot))
         super(ElementBooks, self).close()

@@ -51,9 +51,7 @@ class TaskRunner(object):
                 arrived = self._signals.from_now()
                 if arrived is None:
                     return False
-                if self.books.is_replaced():
-                    say("stopped before task %d: the scheduler has started this element again elsewhere" % task)
-                    self.element.stopped = True
+                if self._is_replaced("before", task):
                     return False
                 done.append(self._run_task(task, arrived))
                 if self.element.stopped:
@@ -64,6 +62,13 @@ class TaskRunner(object):
             if self._workers is not None and self._has_own_workers:
                 self._workers.close()
         return all(done)
+
+    def _is_replaced(self, when: str, task: int) -> bool:
+        if not self.books.is_replaced():
+            return False
+        say("stopped %s task %d: the scheduler has started this element again elsewhere" % (when, task))
+        self.element.stopped = True
+        return True
 
     def _run_task(self, task: int, arrived: execute.Arrived) -> bool:
         """Run one task unless it is complete or another element runs it. Return False when the task failed."""
@@ -113,6 +118,8 @@ class TaskRunner(object):
             record, document.executor, env, place, attempt.log, self._grace, stop_at, element.gpus, fork, arrived,
             books.watcher,
         )  # fmt: skip
+        if self._is_replaced("after", attempt.task):
+            return False  # the folder and the log are those of the later start, which runs the task too
         element.stopped = record.cause == execute.STOPPED
         record = _continued(books.printed(record, attempt), books.has_checkpoint(attempt.task))
         kills = self._oom_kills.new()
