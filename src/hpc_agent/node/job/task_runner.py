@@ -123,7 +123,7 @@ class TaskRunner(object):
         element.stopped = record.cause == execute.STOPPED
         record = _continued(books.printed(record, attempt), books.has_checkpoint(attempt.task))
         kills = self._oom_kills.new()
-        if kills:
+        if kills and (element.slots == 1 or record.cause == "signal"):  # else it may be one of a task beside it
             record = record._replace(oom_kills=kills)
         self._keep_returned(scratch)
         wrote = books.wrote(scratch)
