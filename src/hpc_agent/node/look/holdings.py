@@ -147,6 +147,14 @@ def part_of(steps: Tuple[str, ...]) -> str:
     return steps[0] if steps[0] in PARTS else RECORDS
 
 
+def element_logs(folder: RunFolder) -> List[str]:
+    """Return the output logs of packed elements, in elements/<array>/<shard>; links are not followed."""
+    places = [os.path.join(folder.path, "elements")]
+    for _ in ("arrays", "shards", "files"):
+        places = [path for place in places if not os.path.islink(place) for path in _below(place)]
+    return [path for path in places if ELEMENT_LOG.match(os.path.basename(path))]
+
+
 def _sizes(folder: RunFolder, deadline: float) -> Optional[Dict[str, List[int]]]:
     """Return part -> [bytes that go with it, files and folders, bytes that snapshots share, files]; None: out of time."""
     sizes: Dict[str, List[int]] = {}
