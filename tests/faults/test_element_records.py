@@ -171,7 +171,29 @@ def test_a_start_on_another_host_takes_over_from_one_that_still_runs(element, tm
     assert "has started this element again elsewhere" in said
     assert (first.returncode, words(tmp_path / "begun")) == (1, ["0"])
     assert element.run() == 0, element.said
-    assert words(tmp_path / "begun") == ["0", "1", "2"]
+    assert words(tmp_path / "begun") == ["0", "0", "1", "2"], "the later start runs the task that it took over"
+
+
+@pytest.mark.parametrize("theirs", [[], ["theirs"]])
+def test_one_that_was_given_up_takes_nothing_of_the_start_that_replaced_it(element, tmp_path, theirs):
+    """The other host has taken the folder of the task, and runs the next one in a folder of the same name."""
+    wait = f"until [ -e {tmp_path}/gate ]; do sleep 0.05; done"
+    element.submit(f"touch $HPC_RESULT_DIR/mine; echo $X >>{tmp_path}/begun; {wait}", 3)
+    first = element.start()
+    until(lambda: words(tmp_path / "begun"))
+    place = Path(element.folder.elements("a0")) / "00000"
+    with open(place / "0.claim", "a") as handle:
+        handle.write("another 1 2 3\n")
+    (place / "0.d0").rename(place / "0.left-0-1")
+    (place / "0.d0").mkdir()
+    for name in theirs:
+        (place / "0.d0" / name).touch()
+    time.sleep(0.5)  # it looks five times a second
+    (tmp_path / "gate").touch()
+    said = "".join(first.communicate(timeout=60))
+    assert "has started this element again elsewhere" in said
+    assert os.listdir(place / "0.d0") == theirs
+    assert Records(element.folder).load(0) is None
 
 
 def add_array(element: Element, name: str, tasks: str, generation: int, pack: int, elements: int = 1) -> None:
@@ -208,6 +230,7 @@ def test_a_late_element_of_an_older_generation_begins_nothing_that_a_newer_one_h
     old = element.start("a0", job="1")
     until(lambda: words(tmp_path / "begun"))
     add_array(element, "r1-0", "0-3", 2, pack, 4 // pack)
+    time.sleep(0.5)  # the old one looks five times a second
     (tmp_path / "old").touch() if pack == 1 else None
     if pack == 1:
         assert [element.run("r1-0", job="2", index=index) for index in (1, 2, 3)] == [0] * 3
@@ -251,6 +274,22 @@ def test_a_job_without_its_environment_fails_its_whole_slice(element):
     assert {(r["cause"], r["message"], r["attempt"]) for r in records} == {("environment", "no module x", 1)}
     assert element.run() == 0
     assert element.record(39)["state"] == "complete"
+
+
+def test_what_a_task_left_whose_outcome_could_not_be_kept_is_not_the_next_one_s(element):
+    """Its result folder cannot be made, for a file is in its place."""
+    command = """
+if [ $X = 0 ]; then mkdir -p ../results; touch ../results/0; echo '{"y": 1}' >"$HPC_RESULT_DIR/metrics.json"; fi
+if [ $X = 1 ]; then rmdir "$HPC_CHECKPOINT_DIR"; touch "$HPC_CHECKPOINT_DIR" "$HPC_RESULT_DIR/mine"; fi
+ls "$HPC_RESULT_DIR"
+"""
+    element.submit(command, 3, result_dir_template="results/{task_id}/x")
+    assert element.run() == 1
+    failed, other, good = (element.record(task) for task in range(3))
+    assert (failed["state"], other["state"], good["state"]) == ("failed", "failed", "complete")
+    assert (good["metrics"], good.get("result_dir"), element.log(2)) == ({}, None, "")
+    assert os.listdir(Path(element.folder.path) / failed["result_dir"]) == ["metrics.json"]
+    assert os.listdir(Path(element.folder.path) / other["result_dir"]) == ["mine"]
 
 
 def test_output_beyond_the_limit_keeps_both_ends_and_the_neighbours(element, tmp_path):

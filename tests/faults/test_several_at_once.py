@@ -68,6 +68,25 @@ if [ $X = 2 ]; then echo $$ >{tmp_path}/mine; sleep 0.7; kill -9 $PPID; sleep 30
     assert "task 2: the process of the dispatcher that ran the task was killed by signal 9" in element.said
 
 
+KILLS = """
+class OomKills(object):
+    def __init__(self, environ):
+        pass
+    def new(self):
+        return 1
+"""
+
+
+@pytest.mark.parametrize(("at_once", "said"), [(2, [1, None, None]), (1, [1, 1, 1])])
+def test_a_kill_for_memory_is_that_of_a_task_that_was_killed(element, at_once, said):
+    """The kernel counts those of the whole job: a task beside it, which ended well, had none."""
+    element.array["at_once"] = at_once
+    element.submit("[ $X != 0 ] || kill -9 $$; [ $X != 1 ]", 3)
+    element.write(element.work / ".hpc" / "_hpc_runtime" / "job" / "oom_kills.py", KILLS)
+    assert element.run() == 1, element.said
+    assert [element.record(task).get("oom_kills") for task in range(3)] == said
+
+
 def test_a_slot_process_that_dies_again_and_again_does_not_hold_the_element(element):
     element.submit("kill -9 $PPID; sleep 300", 5)
     assert element.run() == 1

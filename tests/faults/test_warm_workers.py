@@ -212,6 +212,52 @@ def test_a_task_finds_nothing_that_another_has_left(tmp_path):
     assert "each task is warned" in found["warm"][4]
 
 
+NO_PIPE = """
+import os, sys
+REAL, LEFT = os.pipe, 2
+def pipe():
+    global LEFT
+    LEFT -= sys._getframe(1).f_code.co_name == "_begin"
+    if LEFT == 0:
+        LEFT = 99
+        raise OSError(24, "Too many open files")
+    return REAL()
+os.pipe = pipe
+"""
+
+
+@pytest.mark.timeout(90)
+def test_a_task_that_cannot_be_started_has_no_metrics_of_the_one_before(tmp_path, monkeypatch):
+    element = built(tmp_path, "return {'x': x}", "warm", 3, results={"metrics_file": "metrics.json"})
+    element.write(tmp_path / "steps" / "sitecustomize.py", NO_PIPE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "steps"))
+    assert element.run() == 1
+    records = [element.record(task) for task in range(3)]
+    assert [record["state"] for record in records] == ["complete", "failed", "complete"]
+    assert (records[1]["exit_code"], records[1].get("result_dir"), records[2]["metrics"]) == (127, None, {"x": 2})
+
+
+LOGGERS = """
+import logging
+log = logging.getLogger("train.loop")
+print(len(log.handlers), log.level, log.propagate, len(log.filters), log.isEnabledFor(10), logging.root.manager.disable)
+log.addHandler(logging.StreamHandler())
+log.addFilter(lambda row: True)
+log.setLevel(10)
+log.propagate = False
+log.debug("task %d", x)
+logging.disable(30)
+return {"x": x}
+"""
+
+
+@pytest.mark.timeout(90)
+def test_what_a_task_has_set_in_loggers_is_not_there_in_the_next_one(tmp_path):
+    element = built(tmp_path, LOGGERS, "warm", 3)
+    assert element.run() == 0, element.said
+    assert [log(element, task) for task in range(3)] == [f"0 0 True 0 False 0\ntask {task}\n" for task in range(3)]
+
+
 LEFT_BEHIND = {
     "a-list": ("FILLED.append(x)", "len(FILLED)", 1),
     "a-module": ("__import__('lazily')", "'lazily' in sys.modules", True),
@@ -232,6 +278,7 @@ LEFT_BEHIND = {
     ),
     "memory": ("globals().update(LEFT=0); slowlib.LEFT = bytearray(100 << 20)", "0", 0),
     "no-stdout": ("sys.stdout.close()", "0", 0),
+    "no-stdin": ("os.close(0)", "os.path.exists('/proc/self/fd/0')", False),
     "no-descriptors": ("os.closerange(3, 1000)", "0", 0),
 }
 

@@ -1,5 +1,6 @@
 """The node side's files: snapshots, records, the lock, the fence."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -146,6 +147,7 @@ def test_a_scan_reads_only_shards_that_changed(tmp_path, monkeypatch):
     seen = records.scan(folder, 3000, cache)
     assert [task for task in range(3000) if seen.state[task] == task_states.COMPLETE] == [0, 999, 1000, 2500]
     assert list(seen.failed) == [1]
+    seen.keep(cache)
 
     read = []
     real = records._content
@@ -208,6 +210,32 @@ def test_a_long_log_keeps_its_ends(tmp_path, monkeypatch):
     assert sum(os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path)) <= 2000
     assert tail(path, 3, 400).splitlines() == ["004997", "004998", "004999"]
     assert open(path).readline() == "000000\n"
+
+
+@pytest.mark.parametrize("kind", [outputs.Log, outputs.CombinedLog])
+def test_a_disk_that_is_full_at_a_new_part_of_a_log_closes_no_file_of_others(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(outputs, "HEAD_BYTES", 100)
+    monkeypatch.setattr(outputs, "TAIL_BYTES", 50)
+    log = kind(str(tmp_path / "log"))
+    log.write(b"a" * 110)
+    real = os.open
+
+    def full(path, *arguments):
+        if str(path).endswith(".tail"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        log.write(b"b" * 100)
+    other = os.open(str(tmp_path / "other"), os.O_CREAT | os.O_WRONLY)  # it gets the number that was closed last
+    log.end()
+    log.close()
+    more = os.open(str(tmp_path / "more"), os.O_CREAT | os.O_WRONLY)
+    log.close()
+    for descriptor in (other, more):
+        os.write(descriptor, b"there")
+        os.close(descriptor)
 
 
 def run(command, tmp_path, **env):

@@ -165,6 +165,20 @@ def test_half_a_line_is_read_when_it_is_whole(bed):
     assert bed.states()[0] == "c"
 
 
+def test_a_part_that_a_file_server_shows_late_is_read_once_the_element_has_left_the_queue(bed):
+    """It may show the later pages of a file before an earlier one, which reads as zeros until then."""
+    bed.write("s1", "b0", "c0", "b1", "f1", "b2", "c2", "b3", "c3")
+    path = Path(bed.folder.element("a0", 0, "rec"))
+    data = path.read_bytes()
+    start, end = data.index(b"b 0") + 30, data.index(b"b 2") - 20
+    path.write_bytes(data[:start] + bytes(end - start) + data[end:])
+    bed.queued("running", "0")
+    assert bed.states()[2:4] == "cc"
+    path.write_bytes(data)
+    bed.rows = []
+    assert bed.states()[:4] == "cfcc"
+
+
 def test_a_log_that_was_restored_from_before_is_read_anew(bed):
     bed.write("s1", "b0", "c0", "b1", "c1")
     path = Path(bed.folder.element("a0", 0, "rec"))

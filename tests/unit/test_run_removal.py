@@ -123,7 +123,7 @@ def test_a_damaged_ledger_is_not_known_and_a_held_lock_keeps_the_run(root):
 
 def test_parts_go_and_the_rest_stays_in_both_layouts(root):
     folder = make_run(root, "r")
-    for name in ("0.claim", "0.rec", "0.log", "0.1.log", "0.d0/file.log"):
+    for name in ("0.claim", "0.rec", "0.log", "0.1.log", "0.d0/file.log", "0.d0/7.log"):
         write(folder, f"elements/a0/00000/{name}")
     write(folder, "outputs/plots/a.png")
     with with_queue(Scheduler()):
@@ -131,7 +131,7 @@ def test_parts_go_and_the_rest_stays_in_both_layouts(root):
     assert sizes["logs"][1] == 6  # logs, its two folders and file, and the two logs of the element
     assert sizes["work"][1] == 2, "the runtime in it stays"
     asked(root, Scheduler(), {"r": ["logs", "work", "outputs"]})
-    rest = "0.claim 0.d0/file.log 0.rec".split()
+    rest = "0.claim 0.d0/7.log 0.d0/file.log 0.rec".split()
     left = sorted(str(p.relative_to(folder.path)) for p in Path(folder.path).rglob("*") if p.is_file())
     assert left == [
         *(f"elements/a0/00000/{name}" for name in rest),
@@ -147,7 +147,7 @@ def test_parts_go_and_the_rest_stays_in_both_layouts(root):
         "outputs": 0,
         "results": 1,
         "work": 0,
-        "records": 8,
+        "records": 9,
     }
 
 

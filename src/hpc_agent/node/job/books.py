@@ -88,7 +88,8 @@ class Books(object):
                 self._spare = ""
             else:
                 os.mkdir(folder)
-        except FileNotFoundError:
+        except FileNotFoundError:  # it is the first one in its shard
+            remove_folder_quietly(spare)
             self._spare = ""
             make_folder(folder)
         except OSError as error:
@@ -134,6 +135,10 @@ class Books(object):
     def drop(self, scratch: str) -> None:
         """Remove an empty scratch folder. Those above it stay: other elements may be making theirs in them just now."""
         remove_folder_quietly(scratch)
+
+    def abandon(self, task: int) -> Optional[str]:  # noqa: ARG002 - elements of one task have a folder a task
+        """Keep the scratch folder of an attempt whose outcome could not be kept. Return its path if it has another one now."""
+        return None
 
     def _move(self, scratch: str, place: str) -> None:
         above = os.path.dirname(place)

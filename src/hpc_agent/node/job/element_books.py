@@ -15,7 +15,7 @@ from ..shared.files import is_disk_full, remove_folder_quietly, sync_folder
 from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import TaskRecord
 from . import execute
-from .books import Attempt, Books, names_in
+from .books import Attempt, Books
 from .element import Element, claim
 from .outcomes import LOOK_SEC, Known
 from .outputs import CombinedLog
@@ -29,6 +29,7 @@ class ElementBooks(Books):
         self._claim = self._path("claim")
         self._claim_size = 0  # with the line of this start
         self._looked_at = time.monotonic()
+        self._is_replaced = False
         self._log: Optional[ElementLog] = None
         self._output: Optional[CombinedLog] = None
         self._has_scratch = False
@@ -55,7 +56,8 @@ class ElementBooks(Books):
     def leave_slot(self) -> None:
         """End the work of a slot that has a process of its own."""
         self.log.sync(at_once=True)
-        super(ElementBooks, self).close()
+        if not self.is_replaced():
+            super(ElementBooks, self).close()
 
     def output_of(self, slot: int) -> CombinedLog:
         return CombinedLog(self._path(task_records.output_suffix(slot)))
@@ -67,43 +69,45 @@ class ElementBooks(Books):
         return begun if begun is not None and begun.task == task else None
 
     def _keep_what_was_left(self) -> None:
-        """Keep the scratch folders of killed attempts under the names of their tasks, which get them back."""
+        """Keep the scratch folders of killed attempts."""
         for slot in range(self.element.slots):
-            folder = self.scratch_of(slot)
-            with suppress(FileNotFoundError):
-                try:
-                    os.rmdir(folder)
-                except OSError:
-                    begun = self.outcomes.own.running.get(slot)
-                    self.keep(folder, begun.task if begun else None)
+            begun = self.outcomes.own.running.get(slot)
+            self.keep_scratch(slot, begun.task if begun else None)
 
-    def keep_scratch(self, slot: int, task: int) -> Optional[str]:
-        """Keep the folder of a task whose process has died. Return its new path below the run's; None for an empty one."""
+    def keep_scratch(self, slot: int, task: Optional[int]) -> Optional[str]:
+        """Keep the scratch folder of an attempt under the name of its task, which gets it back. An empty one is removed.
+
+        Return its new path below the run's; None where nothing is kept.
+        """
         folder = self.scratch_of(slot)
-        if not names_in(folder):
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
             return None
-        return self.below(self.keep(folder, task))
+        except OSError:
+            name = "left-%s-%d" % ("unknown" if task is None else task, time.time() * 1000)
+            os.rename(folder, self._path(name))
+            return self.below(self._path(name))
+        return None
 
-    def keep(self, folder: str, task: Optional[int]) -> str:
-        """Rename the scratch folder of a killed attempt. Return its new path."""
-        name = "left-%s-%d" % ("unknown" if task is None else task, time.time() * 1000)
-        place = self._path(name)
-        os.rename(folder, place)
-        return place
+    def abandon(self, task: int) -> Optional[str]:
+        self._has_scratch = False  # the next task gets a new one
+        return self.keep_scratch(self.element.slot, task)
 
     def scratch_of(self, slot: int) -> str:
         return self._path("d%d" % slot)
 
     def is_replaced(self) -> bool:
         now = time.monotonic()
-        if now - self._looked_at < LOOK_SEC:
-            return False
+        if self._is_replaced or now - self._looked_at < LOOK_SEC:
+            return self._is_replaced
         self._looked_at = now
         descriptor = os.open(self._claim, os.O_RDONLY)  # a file server is asked for its size only then
         try:
-            return os.fstat(descriptor).st_size > self._claim_size
+            self._is_replaced = os.fstat(descriptor).st_size > self._claim_size
         finally:
             os.close(descriptor)
+        return self._is_replaced
 
     def take(self, task: int) -> bool:
         if not self.outcomes.is_shared(task):
@@ -178,6 +182,8 @@ class ElementBooks(Books):
             self._log.close()
         if self._output is not None:
             self._output.close()
+        if self.is_replaced():
+            return  # the empty folders may be those of the later start
         for slot in range(self.element.slots):
             remove_folder_quietly(self.scratch_of(slot))
         super(ElementBooks, self).close()

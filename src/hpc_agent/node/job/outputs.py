@@ -28,10 +28,10 @@ class Log(object):
 
     def write(self, data: bytes) -> None:
         while data and not self._is_full:
-            if self._room <= 0:
-                self._turn()
-            target = self._descriptor if self._overflow is None else self._overflow
             try:
+                if self._room <= 0:
+                    self._turn()
+                target = self._descriptor if self._overflow is None else self._overflow
                 written = os.write(target, data[: self._room] if len(data) > self._room else data)
             except OSError as error:
                 # On a full disk the output is lost, and the executor goes on.
@@ -45,20 +45,15 @@ class Log(object):
     def _turn(self) -> None:
         path = self.path + ".tail"
         if self._overflow is not None:
-            os.close(self._overflow)
+            self._close_overflow()
             os.replace(path, path + ".old")
-        try:
-            self._overflow = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
-            self._is_full = True
+        self._overflow = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         self._room = TAIL_BYTES
 
     def _close_overflow(self) -> None:
         if self._overflow is not None:
-            os.close(self._overflow)
-            self._overflow = None
+            descriptor, self._overflow = self._overflow, None  # its number may be that of another file now
+            os.close(descriptor)
 
     def end(self) -> Tuple[Optional[int], Optional[int]]:
         """End the output of the task. Return its offset and length, where the file has those of other tasks too."""
@@ -68,7 +63,10 @@ class Log(object):
     def close(self) -> None:
         with suppress(OSError):
             self._close_overflow()
-            os.close(self._descriptor)
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with suppress(OSError):
+                os.close(descriptor)
 
     def tail(self, lines: int, limit: int) -> str:
         """Return the last lines of the task's output, at most ``limit`` bytes."""

@@ -189,7 +189,7 @@ class Slots(object):
             ended_at=round(now, 3),
             seconds=round(max(0.0, now - begun.at), 4),
             max_rss_mb=round((ended.max_rss_kib or 0.0) / 1024.0, 1),
-            oom_kills=self._oom_kills.new() or None,
+            oom_kills=(killed_by == signal.SIGKILL and self._oom_kills.new()) or None,
             log_offset=begun.offset,
             log_length=length,
             log_tail=log.tail(20, 4096),

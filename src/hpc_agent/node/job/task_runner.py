@@ -51,9 +51,7 @@ class TaskRunner(object):
                 arrived = self._signals.from_now()
                 if arrived is None:
                     return False
-                if self.books.is_replaced():
-                    say("stopped before task %d: the scheduler has started this element again elsewhere" % task)
-                    self.element.stopped = True
+                if self._is_replaced("before", task):
                     return False
                 done.append(self._run_task(task, arrived))
                 if self.element.stopped:
@@ -64,6 +62,13 @@ class TaskRunner(object):
             if self._workers is not None and self._has_own_workers:
                 self._workers.close()
         return all(done)
+
+    def _is_replaced(self, when: str, task: int) -> bool:
+        if not self.books.is_replaced():
+            return False
+        say("stopped %s task %d: the scheduler has started this element again elsewhere" % (when, task))
+        self.element.stopped = True
+        return True
 
     def _run_task(self, task: int, arrived: execute.Arrived) -> bool:
         """Run one task unless it is complete or another element runs it. Return False when the task failed."""
@@ -95,7 +100,8 @@ class TaskRunner(object):
             if isinstance(error, OSError) and is_disk_full(error):
                 raise
             # why/classify.py reads the exception's name after these words
-            self._fail(attempt, "code_error", "after the executor: %s: %s" % (type(error).__name__, error))
+            message = "after the executor: %s: %s" % (type(error).__name__, error)
+            self._fail(attempt, "code_error", message, books.abandon(task))
             return False
 
     def _execute(self, attempt: Attempt, kwargs: Dict[str, Any], arrived: execute.Arrived) -> bool:
@@ -112,10 +118,12 @@ class TaskRunner(object):
             record, document.executor, env, place, attempt.log, self._grace, stop_at, element.gpus, fork, arrived,
             books.watcher,
         )  # fmt: skip
+        if self._is_replaced("after", attempt.task):
+            return False  # the folder and the log are those of the later start, which runs the task too
         element.stopped = record.cause == execute.STOPPED
         record = _continued(books.printed(record, attempt), books.has_checkpoint(attempt.task))
         kills = self._oom_kills.new()
-        if kills:
+        if kills and (element.slots == 1 or record.cause == "signal"):  # else it may be one of a task beside it
             record = record._replace(oom_kills=kills)
         self._keep_returned(scratch)
         wrote = books.wrote(scratch)
@@ -137,6 +145,9 @@ class TaskRunner(object):
             if self._workers is None:
                 self._workers = start_workers(self.element, self._env.common)
             self._slot = self._workers.slot(self.element.slot)
+        self._slot.returned = (
+            None  # what the task before has returned is not of this one, even where it cannot be started
+        )
         return partial(self._slot.start, env, kwargs.get("executor"))
 
     def _keep_returned(self, scratch: str) -> None:
@@ -170,9 +181,10 @@ class TaskRunner(object):
         left_out = found.left_out or None
         return record._replace(metrics=found.values, metrics_problem=found.problem, metrics_left_out=left_out)
 
-    def _fail(self, attempt: Attempt, cause: str, message: str) -> None:
+    def _fail(self, attempt: Attempt, cause: str, message: str, result_dir: Optional[str] = None) -> None:
         """Write the record of a task whose executor was not started, or whose outcome could not be kept."""
         record = self.books.printed(new_record(self.element, attempt.task, attempt.number), attempt)
+        record = record._replace(result_dir=result_dir)
         write_failure(self.books, record, cause, message)
 
 

@@ -29,8 +29,7 @@ def receive(channel: socket.socket) -> Dict[str, Any]:
     """Return the next document, with the descriptors that came with it; {} when the other side has ended."""
     try:
         head, extra, _, _ = channel.recvmsg(LENGTH.size, ROOM, CLOEXEC)
-        data = channel.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL)
-        message: Dict[str, Any] = json.loads(data.decode("ascii"))
+        message: Dict[str, Any] = json.loads(_all_of(channel, LENGTH.unpack(head)[0]).decode("ascii"))
     except (OSError, struct.error, ValueError):  # the other side ended before the document, or within it
         return {}
     if extra:
@@ -38,6 +37,15 @@ def receive(channel: socket.socket) -> Dict[str, Any]:
         descriptors.frombytes(extra[0][2])
         message["descriptors"] = descriptors.tolist()
     return message
+
+
+def _all_of(channel: socket.socket, size: int) -> bytes:
+    """Return so many bytes, or fewer when the other side has ended. A signal that is handled meanwhile cuts a call short."""
+    data = part = channel.recv(size, socket.MSG_WAITALL)
+    while part and len(data) < size:
+        part = channel.recv(size - len(data), socket.MSG_WAITALL)
+        data += part
+    return data
 
 
 def has_arrived(channel: socket.socket) -> bool:

@@ -8,7 +8,6 @@ import _thread
 import atexit
 import fcntl
 import gc
-import logging
 import os
 import resource
 import signal
@@ -22,6 +21,7 @@ from contextlib import suppress
 from typing import Any, Callable, List, Tuple
 
 from .worker_imports import own_modules
+from .worker_loggers import Loggers
 from .worker_values import Values
 
 SIGNALS = tuple(number for number in range(1, signal.NSIG) if number not in (signal.SIGKILL, signal.SIGSTOP))
@@ -49,7 +49,7 @@ class Remains(object):
             return "a thread"
         if _callbacks() != self._callbacks or _finalizers() > self._finalizers:
             return "something to do at its end"
-        if any(stream.closed for stream in self._streams):
+        if any(stream.closed for stream in self._streams) or not _is_open(0):
             return "a closed stream"
         return self._what_stays_open()
 
@@ -82,8 +82,7 @@ class State(Remains):
         self._limits, self._priority = _limits(), os.getpriority(os.PRIO_PROCESS, 0)
         self._cores = _cores()
         self._gc = gc.isenabled(), gc.get_threshold()
-        log = logging.getLogger()
-        self._logging = list(log.handlers), log.level, log.disabled
+        self._loggers = Loggers(root)
         self._values = values
         self._modules, self._own = len(sys.modules), len(own_modules(root))
         self._tasks, self._rss = 0, resident_kib()
@@ -142,10 +141,7 @@ class State(Remains):
         enabled, threshold = self._gc
         gc.enable() if enabled else gc.disable()
         gc.set_threshold(*threshold)
-        log = logging.getLogger()
-        log.handlers[:], log.disabled = self._logging[0], self._logging[2]
-        if log.level != self._logging[1]:
-            log.setLevel(self._logging[1])
+        self._loggers.put_back()
         self._put_back_libraries()
 
     @staticmethod
@@ -223,6 +219,13 @@ def written_files() -> List[int]:
             if int(name) > 2 and stat.S_ISREG(mode) and flags & os.O_ACCMODE != os.O_RDONLY:
                 found.append(int(name))
     return found
+
+
+def _is_open(descriptor: int) -> bool:
+    with suppress(OSError):
+        os.fstat(descriptor)
+        return True
+    return False
 
 
 def _next_descriptor() -> int:

@@ -113,7 +113,6 @@ class Slot(object):
 
         ``executor`` is the task's parameter of that name, if it has one. The output goes to the pipe ``output``.
         """
-        self.returned = None
         changed = {name: value for name, value in env.items() if self._env.get(name) != value}
         removed = [name for name in self._env if name not in env]
         task = {"env": changed, "removed": removed}

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from ..shared.element_frames import Output
@@ -35,10 +36,12 @@ class ElementScan(object):
         self._failed_in: Dict[int, int] = {}  # the number of the start in which each has failed
         self._outputs: Dict[int, Output] = {}  # where the output of each lies
         self._last: Dict[int, int] = {}  # slot -> the task that it has begun last
+        self.has_hole = False  # a part read as zeros: a file server may show it later than the parts behind it
 
     def load(self, document: Dict[str, Any]) -> "ElementScan":
         """Take what ``to_json`` has returned."""
         self.offset, self.starts, self._start = document["offset"], document["starts"], document["start"]
+        self.has_hole = document["hole"]
         self._begun = {int(task): (at, start) for task, (at, start) in document["begun"].items()}
         self._last = {int(slot): task for slot, task in document["last"].items()}
         for number, (start, facts, output) in document["failed"].items():
@@ -51,7 +54,7 @@ class ElementScan(object):
         }
         begun = {str(task): row for task, row in self._begun.items()}
         last = {str(slot): task for slot, task in self._last.items()}
-        document = {"offset": self.offset, "starts": self.starts, "start": self._start}
+        document = {"offset": self.offset, "starts": self.starts, "start": self._start, "hole": self.has_hole}
         return dict(document, begun=begun, failed=failed, last=last)
 
     def running(self) -> List[int]:
@@ -89,6 +92,7 @@ class ElementScan(object):
             data = handle.read()
         end = whole(data)
         self.offset += end
+        self.has_hole = self.has_hole or data.find(b"\0", 0, end) >= 0
         for text in sound_lines(data[:end]):
             try:
                 self._take(text, text[:1], scan)
@@ -219,16 +223,15 @@ class ElementScans(object):
             return False
 
     def read_again(self, tasks: Iterable[int], scan: RecordScan) -> None:
-        """Read what was appended to the logs of the elements that have these tasks."""
+        """Read what was appended to the logs of the elements that have these tasks; all of a log that has a hole."""
         wanted = list(tasks)
         for array in self._arrays:
             for index in sorted(elements_of(array, wanted)):
-                element = self._found[array.array].setdefault(index, ElementScan(array, index))
-                try:
+                known = self._found[array.array].get(index)
+                element = ElementScan(array, index) if known is None or known.has_hole else known
+                with suppress(OSError, LogShrank):  # the next scan reads it anew
                     element.read(self._folder.element(array.array, index, "rec"), scan)
-                except (OSError, LogShrank):  # the next scan reads it anew
-                    if not element.offset:
-                        del self._found[array.array][index]
+                    self._found[array.array][index] = element
         self.add_failed(scan)
 
     def add_failed(self, scan: RecordScan) -> None:

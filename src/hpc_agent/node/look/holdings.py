@@ -140,11 +140,19 @@ def _repeats(root: str, names: List[str]) -> Dict[str, List[str]]:
 
 def part_of(steps: Tuple[str, ...]) -> str:
     """Return the part to which a path in the run's folder belongs."""
-    if steps[0] == "elements" and ELEMENT_LOG.match(steps[-1]):
+    if len(steps) == 4 and steps[0] == "elements" and ELEMENT_LOG.match(steps[3]):  # deeper ones are of tasks
         return "logs"
     if steps[:2] == ("work", ".hpc"):  # the run's own runtime, which answers questions about its records
         return RECORDS
     return steps[0] if steps[0] in PARTS else RECORDS
+
+
+def element_logs(folder: RunFolder) -> List[str]:
+    """Return the output logs of packed elements, in elements/<array>/<shard>; links are not followed."""
+    places = [os.path.join(folder.path, "elements")]
+    for _ in ("arrays", "shards", "files"):
+        places = [path for place in places if not os.path.islink(place) for path in _below(place)]
+    return [path for path in places if ELEMENT_LOG.match(os.path.basename(path))]
 
 
 def _sizes(folder: RunFolder, deadline: float) -> Optional[Dict[str, List[int]]]:

@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import Any, Dict, List
 
-from ..look.holdings import ELEMENT_LOG, PARTS, WHOLE, Activity, activity, aside, aside_folder, removal_log
+from ..look.holdings import PARTS, WHOLE, Activity, activity, aside, aside_folder, element_logs, removal_log
 from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_object, sync_folder, write_json
@@ -107,7 +107,7 @@ def _move_part(folder: RunFolder, part: str, place: str) -> None:
         names = [name for name in os.listdir(path) if name != ".hpc"] if os.path.isdir(path) else []
         sources = [os.path.join(path, name) for name in names]
     else:
-        sources = [path] + (_element_logs(folder) if part == "logs" else [])
+        sources = [path] + (element_logs(folder) if part == "logs" else [])
     inside = os.listdir(path) if part == "outputs" and os.path.isdir(path) else []
     for number, source in enumerate(sources):
         with suppress(FileNotFoundError):
@@ -116,12 +116,6 @@ def _move_part(folder: RunFolder, part: str, place: str) -> None:
     again = {"logs": [folder.scheduler_logs], "results": [folder.results]}
     for made in again.get(part, [os.path.join(path, name) for name in inside]):
         make_folder(made)
-
-
-def _element_logs(folder: RunFolder) -> List[str]:
-    elements = os.path.join(folder.path, "elements")
-    return [os.path.join(inside, name) for inside, _, names in os.walk(elements) for name in names
-            if ELEMENT_LOG.match(name)]  # fmt: skip
 
 
 def sweep(root: str, deadline: float) -> List[int]:
