@@ -173,7 +173,10 @@ def test_budget_and_terminal_count_it():
             "resources": {"walltime_sec": 3600, "cpus": 2}, "origin": {}}  # fmt: skip
     assert hours_of(plan, False) == 8.0
     facts = dict(plan_facts(plan))
-    assert facts["at once"].startswith("4 tasks in an element")
+    assert facts["at once"] == "4 tasks: an element asks for 8 cores"
+    asked = dict(plan_facts({**plan, "resources": {"cpus": 1, "mem_mb": 200, "gpus": 1}}))
+    assert asked["at once"] == "4 tasks: an element asks for 4 cores, 4 GPUs, 800 MiB"
+    assert asked["memory"] == "200 MiB for each task"
     assert facts["each task"] == "2 cores"
     assert facts["isolate"] == "exec: each has an interpreter of its own"
     alone = dict(plan_facts({**plan, "at_once": 1, "isolate": "warm"}))

@@ -342,6 +342,15 @@ def test_what_differs_between_tasks_is_not_in_the_fingerprint(one, other):
     assert fingerprint(one) != fingerprint("KeyError: 'lr'")
 
 
+def test_other_exit_codes_of_a_program_are_other_failures():
+    three, again, five = (
+        classify_facts({**FAILED, "exit_code": code, "message": f"exit code {code}"}, line)
+        for code, line in ((3, "fitting 60"), (3, "fitting 61"), (5, "fitting 80"))
+    )
+    assert {one.name for one in (three, again, five)} == {"code_error"}
+    assert three.fingerprint == again.fingerprint != five.fingerprint
+
+
 def test_base_names_stay_and_the_host_goes():
     assert fingerprint("cannot read '/a/b/model.pt'") == "cannot read '<path>/model.pt'"
     assert fingerprint("node hydra.site lost", "hydra.site") == fingerprint("node medusa lost", "medusa")

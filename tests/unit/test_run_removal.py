@@ -20,7 +20,9 @@ from hpc_agent.ops.recover.held_runs import Place, blocked
 from hpc_agent.ops.recover.run_removal import Removal, remove
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import RepoLayout
+from hpc_agent.view.terminal.evidence import logs
 from hpc_agent.view.terminal.holdings import prune_runs as view
+from hpc_agent.view.terminal.layout import lines_of
 from hpc_agent.world import World
 
 
@@ -220,6 +222,31 @@ def test_the_view_says_what_would_go_and_what_stays():
     for words in ("Nothing was removed", "would go", "2 KiB", "1 run not measured in time", "in flight", "3 more runs"):
         assert words in text
     assert "deleted now" in str(view({**data, "removed": True}))
+
+
+def test_the_view_is_a_table_on_a_terminal_of_80_columns():
+    amount = {"runs": 2, "bytes": 2_400_000, "files": 640}
+    row = {"cluster": "local", "state": "in_flight", "bytes": 2_400_000, "files": 1640, "last_change": 1e9}
+    runs = [{**row, "run_id": "fork-b58dcbd7", "aggregated": True, "action": "remove"},
+            {**row, "run_id": "warm-b58dcbd7", "aggregated": True, "pruned": ["logs"], "action": "remove"}]  # fmt: skip
+    data = {"removed": True, "held": amount, "chosen": amount, "blocked": 0, "runs": runs,
+            "deleted": {"files": 20, "bytes": 2_400_000, "left": 0}}  # fmt: skip
+    lines = ["".join(cell.text for cell in line) for line in lines_of(view(data), 80)]
+    assert any(line.split()[:3] == ["run", "state", "holds"] and line.endswith("action") for line in lines)
+    assert any(line.startswith("fork-b58dcbd7") and line.endswith("remove") for line in lines)
+    assert "logs" in "".join(lines)
+    assert "20 files and folders" in "".join(lines)
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("complete", "not on the cluster any more"), ("failed", "not on the cluster any more"), ("running", "no log yet")],
+)
+def test_the_view_of_a_log_that_is_gone_says_so(state, words):
+    entry = {"task": 3, "state": state, "host": "n1", "content": "", "missing": True, "path": None, "size": None}
+    text = "".join(cell.text for line in lines_of(logs({"run_id": "r", "logs": [entry]}), 80) for cell in line)
+    assert words in text
 
 
 class Node:

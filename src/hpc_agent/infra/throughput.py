@@ -148,7 +148,9 @@ def _check(workload: WorkloadSpec, constraints: ClusterConstraints) -> None:
             raise _invalid(field, f"{field} is {value}: it must be at least 1", f"Correct {field}")
     if workload.at_once > workload.pack:
         message = f"an element of {counted(workload.pack, 'task')} cannot run {workload.at_once:,} of them at once"
-        raise _invalid("at_once", message, f"Set at_once to at most {workload.pack}, or raise pack")
+        raise _invalid(
+            "at_once", message, f"Ask for at most --at-once {workload.pack}, or for --pack {workload.at_once} or more"
+        )
     if workload.total_tasks > constraints.max_tasks:
         raise SpecInvalid(
             f"{workload.total_tasks:,} tasks are more than the {constraints.max_tasks:,} that one run may have",

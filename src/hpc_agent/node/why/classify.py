@@ -95,6 +95,8 @@ def _fingerprint(case: Case, verdict: Verdict) -> str:
         # The base name alone: folders may be named after tasks.
         file, colon, rest = (verdict.trace.frame(1) or "").rpartition(":")
         kind, place, said = verdict.trace.kind, without_numbers(file) + colon + rest, said.partition(": ")[2]
+    elif verdict.name == "code_error" and case.exit_code and case.exit_code > 1:
+        kind = "exit code %d" % case.exit_code  # a program's own codes tell what went wrong
     words = "" if verdict.fixed else fingerprint(said, case.host)
     return "|".join((verdict.name, kind, place, words))[:FINGERPRINT_LIMIT].rstrip()
 

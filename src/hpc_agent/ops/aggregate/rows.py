@@ -206,11 +206,11 @@ def _direction(column: Column, chosen: Choice, verb: str) -> str:
     found = best_end(chosen.direction) or plain or best_end("auto", column.metric)
     if found is None:
         request: Any = chosen
-        low, high = (command_line(verb, msgspec.structs.replace(request, direction=one)) for one in ("min", "max"))
+        low = command_line(verb, msgspec.structs.replace(request, direction="min"))
         raise SpecInvalid(
             f"the name {column.metric!r} does not say if its best value is the lowest or the highest",
             field="direction",
-            remediation=f"Run: {low} (lowest first), or: {high}",
+            remediation=f"Give --direction max where the highest is the best; where the lowest is: {low}",
         )
     return found
 

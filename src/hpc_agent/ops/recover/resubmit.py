@@ -69,6 +69,7 @@ def resubmit(request: ResubmitRequest, world: World) -> ResubmitResult:
         first = answer.blocked[0]
         tasks = sum(refusal["count"] for refusal in answer.blocked)
         line = (first["sample"].get("line") or first["sample"].get("message") or "")[:200]
+        line = f"for example {line}" if line and first["count"] > 1 else line
         raise NeedsResolution(
             f"{tasks} failed tasks need a person; {first['count']} of them are {first['class']} ({line}): {first['why']}",
             remediation=first["remedy"],

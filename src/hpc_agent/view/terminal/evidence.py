@@ -41,7 +41,7 @@ def _cluster(cluster: Mapping[str, Any]) -> list[Block]:
     if where:
         facts.append(("nodes", where))
     if cluster.get("resubmitted"):
-        facts.append(("resubmitted", counted(cluster["resubmitted"], "task")))
+        facts.append(("resubmitted", counted(cluster["resubmitted"], "time")))
     head = Para([Cell(cluster["title"], "bad"), f", {counted(cluster['count'], 'task')}"])
     return [Gap(), head, Facts(facts, 2), *advice(cluster["remedy"], 2)]
 
@@ -69,7 +69,8 @@ def logs(data: Mapping[str, Any]) -> list[Block]:
         ]
         blocks += [*([Gap()] if blocks else []), Para([*head, f" on {entry['host']}" if entry.get("host") else ""])]
         if entry.get("missing"):
-            blocks.append(Para("There is no log yet.", 2))
+            had_one = entry.get("state") in ("complete", "failed")  # the folder of logs may have been emptied since
+            blocks.append(Para("Its log is not on the cluster any more." if had_one else "There is no log yet.", 2))
         else:
             blocks += [Raw(entry["content"])] if entry["content"] else [Para("The log is empty.", 2)]
         if entry.get("scheduler_output"):
@@ -78,7 +79,8 @@ def logs(data: Mapping[str, Any]) -> list[Block]:
             rows = [{**attempt, **attempt.get("asked", {})} for attempt in entry["attempts"]]
             blocks.append(table(rows, ["attempt", "cause", "host", "seconds", "mem_mb", "walltime_sec"], 2))
         part = f", from byte {entry['offset']:,} on" if entry.get("offset") else ""  # of a file that tasks share
-        blocks.append(Line(Cell(f"{entry['path']}{part}" if part else entry["path"], "dim")))
+        if entry.get("path"):
+            blocks.append(Line(Cell(f"{entry['path']}{part}" if part else entry["path"], "dim")))
     failed = data.get("failed")
     if failed and failed > len(shown):
         blocks += [Gap(), Line(f"{len(shown)} of {counted(failed, 'failed task')}; --task-id shows any of them")]

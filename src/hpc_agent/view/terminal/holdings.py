@@ -14,10 +14,12 @@ TONES = {"remove": "warn", "removed": "good", "blocked": "bad", "gone": "dim"}
 def prune_runs(data: Mapping[str, Any]) -> list[Block]:
     """Return the runs as a table, with the sums above it."""
     chosen, deleted = data["chosen"], data["deleted"]
-    facts: list[Fact] = [("held", _amount(data["held"]))]
+    cluster = _one_cluster(data["runs"])
+    facts: list[Fact] = [("cluster", cluster)] if cluster else []
+    facts.append(("held", _amount(data["held"])))
     if data["removed"]:
         facts.append(("removed", _amount(chosen)))
-        facts.append(("deleted now", f"{size(deleted['bytes'])}, {counted(deleted['files'], 'file and folder')}"))
+        facts.append(("deleted now", f"{size(deleted['bytes'])}, {deleted['files']:,} files and folders"))
     elif chosen["runs"]:
         facts.append(("would go", _amount(chosen)))
     if data["blocked"]:
@@ -45,11 +47,25 @@ def _table(runs: list[dict[str, Any]]) -> Table:
         action = run["action"]
         held = "" if action == "gone" else "not known" if run.get("bytes") is None else size(run["bytes"])
         files = f"{run['files']:,}" if run.get("files") is not None else ""
-        change = clock(run["last_change"]) if run.get("last_change") else ""
-        kept = [word for word, true in (("table here", run.get("aggregated")), ("repeated", run.get("repeated_by")),
-                                        (f"campaign {run.get('campaign_id')}", run.get("campaign_id"))) if true]  # fmt: skip
+        change = clock(run["last_change"])[:10] if run.get("last_change") else ""
+        gone = ", ".join(run.get("pruned") or [])
+        campaign = run.get("campaign_id")
+        words = ((f"{gone} removed", gone), ("table here", run.get("aggregated")),
+                 ("repeated", run.get("repeated_by")), (f"campaign {campaign}", campaign))  # fmt: skip
+        kept = [word for word, true in words if true]
         rows.append([run["run_id"], run["cluster"], run["state"], held, files, change, ", ".join(kept),
                      Cell("" if action == "keep" else action, TONES.get(action, ""))])  # fmt: skip
     columns = [Column("run"), Column("cluster"), Column("state"), Column("holds", right=True),
-               Column("files", right=True), Column("last change"), Column("also"), Column("")]  # fmt: skip
+               Column("files", right=True), Column("last change"), Column("also", wraps=True), Column("action")]  # fmt: skip
+    if _one_cluster(runs):
+        place = [column.name for column in columns].index("cluster")
+        del columns[place]
+        for row in rows:
+            del row[place]
     return Table(columns, rows)
+
+
+def _one_cluster(runs: list[dict[str, Any]]) -> str:
+    """Return the cluster of all runs, which is told once: the table then fits a terminal of 80 columns."""
+    names = {run["cluster"] for run in runs}
+    return names.pop() if len(names) == 1 else ""

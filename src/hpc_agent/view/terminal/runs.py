@@ -89,17 +89,18 @@ def _resources(resources: Mapping[str, Any], origin: Mapping[str, str], at_once:
     if (resources.get("nodes") or 1) > 1:
         cores += f", {counted(resources['nodes'], 'node')}"
     walltime, memory = resources.get("walltime_sec"), resources.get("mem_mb")
-    several = [
-        ("at once", f"{at_once} tasks in an element, which asks {at_once} times for what follows, but the walltime")
-    ]
+    of_each = " for each task" if memory and at_once > 1 else ""
+    whole = [counted((resources.get("cpus") or 1) * at_once, "core")]
+    whole += [counted(resources["gpus"] * at_once, "GPU")] if resources.get("gpus") else []
+    whole += [size(memory * at_once * 1024 * 1024)] if memory else []
     return [
-        *(several if at_once > 1 else []),
+        *([("at once", f"{at_once} tasks: an element asks for {', '.join(whole)}")] if at_once > 1 else []),
         (
             "each task" if at_once > 1 else "each element",
             cores + (", a node of its own" if resources.get("exclusive") else ""),
         ),
         ("walltime", with_origin("walltime_sec", duration(walltime) if walltime else "")),
-        ("memory", with_origin("mem_mb", size(memory * 1024 * 1024) if memory else "")),
+        ("memory", with_origin("mem_mb", (size(memory * 1024 * 1024) if memory else "") + of_each)),
     ]
 
 
