@@ -461,7 +461,9 @@ def test_a_folder_that_a_module_changes_to_is_that_of_its_tasks(tmp_path):
     assert own_imports(element) == 1
 
 
-@pytest.mark.parametrize("results", [{}, {"metrics_file": "metrics.json"}, {"aggregate_cmd": "cat results/*/metrics.json"}])
+@pytest.mark.parametrize(
+    "results", [{}, {"metrics_file": "metrics.json"}, {"aggregate_cmd": "cat results/*/metrics.json"}]
+)
 def test_metrics_have_a_file_beside_others_and_where_the_run_names_it(tmp_path, results):
     body = """
 if x == 1:
