@@ -43,13 +43,14 @@ def snapshot_files(path):
 
 def test_a_look_removes_nothing_and_its_token_removes_what_it_showed(run_cli, ended):
     repo, run_id, path = ended
+    os.link(path / "digests.bin", repo.parent / "twin")
     before = sorted(path.rglob("*"))
     plain = prune(run_cli, repo).data
     (row,) = plain["runs"]
     assert (row["run_id"], row["state"], row["action"], plain["token"]) == (run_id, "complete", "keep", None)
     used = sum(os.lstat(p).st_blocks * 512 for p in before if p.is_dir() or os.lstat(p).st_nlink == 1)
     assert plain["held"] == {"runs": 1, "bytes": used, "files": len(before), "not_measured": 0}
-    assert row["shared_bytes"] > 0, "the runtime is linked"
+    assert row["shared_bytes"] == os.lstat(path / "digests.bin").st_blocks * 512
 
     look = prune(run_cli, repo, run_id, "--what", "logs,results").data
     assert sorted(path.rglob("*")) == before

@@ -84,6 +84,9 @@ def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping
         return Completed(code, out.read(), err.read())
 
 
+LONGEST_POLL_MS = 2**31 - 1  # poll() takes a C int
+
+
 def exit_code(process: subprocess.Popen[bytes], timeout: float) -> int:
     """Wait for the end of a process. Raises TimeoutExpired.
 
@@ -95,7 +98,7 @@ def exit_code(process: subprocess.Popen[bytes], timeout: float) -> int:
         try:
             ended = select.poll()
             ended.register(descriptor, select.POLLIN)
-            ended.poll(timeout * 1000)
+            ended.poll(min(timeout * 1000, LONGEST_POLL_MS))
         finally:
             os.close(descriptor)
     return process.wait(max(0.0, timeout - (time.monotonic() - begun)))
