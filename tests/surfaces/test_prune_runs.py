@@ -155,7 +155,7 @@ def test_age_and_number_choose_runs_and_the_answer_stays_short(run_cli, ended):
         (copy / "jobs" / "a0.json").unlink()
         (copy / "run.json").write_text(json.dumps({**document, "run_id": copy.name, "reproduces": run_id}))
         for place in (copy / "jobs", copy):
-            os.utime(place, (time.time() - (number + 10) * day,) * 2)
+            os.utime(place, (time.time() - (number + 10.5) * day,) * 2)
     every = ("--cluster", "testbed", "--what", "all")
     answer = prune(run_cli, repo, *every, "--older-than", "30d")
     look = answer.data
