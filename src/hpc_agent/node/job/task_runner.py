@@ -150,10 +150,13 @@ class TaskRunner(object):
         )
         return partial(self._slot.start, env, kwargs.get("executor"))
 
+    def _returned(self) -> Optional[str]:
+        """Return the metrics that the task's function has returned, as JSON; None where none ran in a worker."""
+        return self._slot.returned if self._slot is not None else None
+
     def _keep_returned(self, scratch: str) -> None:
         """Write the metrics that a function returned to their file, where the run names that file or reads it."""
-        results = self.element.document.results
-        returned = self._slot.returned if self._slot is not None else None
+        results, returned = self.element.document.results, self._returned()
         wanted = (
             results.get("metrics_file") == metrics.DEFAULT_FILE
             or results.get("aggregate_cmd")
@@ -168,7 +171,7 @@ class TaskRunner(object):
     def _measure(self, record: TaskRecord, scratch: str, earlier: Optional[Tuple[int, ...]], wrote: bool) -> TaskRecord:
         """Read the metrics. Return the record with them; a failed one where the declared metrics are missing."""
         declared = self.element.document.results.get("metrics_file")
-        returned = self._slot.returned if self._slot is not None else None
+        returned = self._returned()
         if returned is None and not wrote and not declared:
             return record._replace(metrics={})
         if returned is not None and declared in (None, metrics.DEFAULT_FILE):

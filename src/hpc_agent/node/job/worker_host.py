@@ -23,11 +23,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set
 from ..shared.processes import PASSED_ON
 from .worker import Worker, become_new_process, set_environment
 from .worker_imports import CLI, EVERYTHING, Program, import_libraries, why_no_fork
-from .worker_messages import receive, send
+from .worker_messages import WARM, receive, send
 from .worker_random import restorers
 from .worker_state import flush, has_children, register_finalizers, signal_handlers, written_files
-
-WARM = "warm"
 
 
 def main(arguments: List[str]) -> int:

@@ -7,6 +7,7 @@ import struct
 from array import array
 from typing import Any, Dict
 
+WARM, FORK = "warm", "fork"  # how a run isolates its packed functions; otherwise each is a process of its own
 LENGTH = struct.Struct("!I")
 ROOM = socket.CMSG_SPACE(2 * array("i").itemsize)
 CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # a program that a task starts has no use for a descriptor of ours

@@ -19,10 +19,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared.task_environment import NO_FORK
 from .execute import Ended, Running
-from .worker_messages import send
+from .worker_messages import FORK, WARM, send
 from .worker_sources import END_SEC, Alone, Forks, Source, Starter, Worker
 
-WARM, FORK, EXEC = "warm", "fork", "exec"
 # A command that is only ``python3 .hpc/cli.py``, with its interpreter as ``shlex.quote`` writes it.
 PLAIN = re.compile(
     r"""((?:[\w@%+=:,./-]*/)?python[\d.]*|'(?:(?:[^']|'"'"')*/)?python[\d.]*') \.hpc/cli\.py""", re.ASCII

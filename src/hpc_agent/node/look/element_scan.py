@@ -6,7 +6,18 @@ from contextlib import suppress
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from ..shared.element_frames import Output
-from ..shared.element_log import BEGIN, OOM_KILLED, RECORD, START, STOPPED_EARLY, Ended, ended_of, sound_lines, whole
+from ..shared.element_log import (
+    BEGIN,
+    OOM_KILLED,
+    RECORD,
+    START,
+    STOPPED_EARLY,
+    Ended,
+    begun_of,
+    ended_of,
+    sound_lines,
+    whole,
+)
 from ..shared.files import from_document
 from ..shared.ledger import Array
 from ..shared.ranges import count, position_of, slice_spans, spans
@@ -112,10 +123,9 @@ class ElementScan(object):
                 ended = ended_of(text)
                 self._add(task, self._facts(ended), self.starts, Output(ended.slot, ended.offset, ended.length))
         elif kind == BEGIN:
-            _, number, slot, at, _ = text.split(b" ")
-            task = int(number)
-            self._begun[task] = (float(at), self.starts)
-            self._last[int(slot)] = task
+            begun = begun_of(text)
+            self._begun[begun.task] = (begun.at, self.starts)
+            self._last[begun.slot] = begun.task
         elif kind == START:
             start = dict(json.loads(text[2:].decode("ascii")))
             if start != self._start:  # else it was written twice, after an error of the disk

@@ -223,7 +223,7 @@ class RunStatus(Attempts):
         if unsettled and self.records.elements:
             self.records.elements.read_again([task for task, _ in unsettled], self.records)
         for task, entry in unsettled:
-            record = task_record.read_record(self.folder, task) if self.reader.has_files else None
+            record = task_record.read_record(self.folder, task) if self.reader.has_file(task) else None
             if record is not None:
                 self.records.add(record)
             if self.records.state[task] == COMPLETE:

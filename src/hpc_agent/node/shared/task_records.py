@@ -46,7 +46,7 @@ class Records(object):
         self._layout = read_run(folder).layout if layout is None else layout
         # The arrays whose elements have logs, oldest first.
         self.packed = sorted(filter(self.is_packed, self.arrays), key=lambda array: array.generation)
-        self.has_files = len(self.packed) < len(self.arrays) or not self.arrays
+        self._unpacked = [array for array in self.arrays if not self.is_packed(array)]
         self._parsed: "OrderedDict[Tuple[str, int], ElementFrames]" = OrderedDict()
 
     def is_packed(self, array: Array) -> bool:
@@ -75,6 +75,10 @@ class Records(object):
         position = position_of(array.tasks, task) if self.is_packed(array) else None
         return None if position is None else position // array.pack
 
+    def has_file(self, task: int) -> bool:
+        """Return True if the task may have a record in a file of its own: an array has it whose elements have no logs."""
+        return not self.packed or any(position_of(array.tasks, task) is not None for array in self._unpacked)
+
     def read(self, task: int) -> Optional[TaskRecord]:
         """Return the record, or None where it is missing, torn, or cannot be read by this machine now."""
         try:
@@ -90,7 +94,7 @@ class Records(object):
             if element is not None:
                 ended = self.frames(array, element).ended(task)
                 found += [_record(self.folder, array, element, start, one) for start, one in ended]
-        kept = load_record(self.folder, task) if self.has_files else None
+        kept = load_record(self.folder, task) if self.has_file(task) else None
         if not found:
             return kept
         return found[0] if len(found) == 1 and kept is None else merged(found, kept)

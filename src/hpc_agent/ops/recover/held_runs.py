@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from hpc_agent.contract.primitive import PartialError
 from hpc_agent.errors import HpcError
 from hpc_agent.infra.remote import Node, root_of
+from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import node_of
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
@@ -159,7 +159,7 @@ def _unasked(place: Place, record: RunRecord) -> HeldRun:
 
 def gone_row(repo: RepoLayout, journal: Journal, record: RunRecord) -> HeldRun:
     """Return the row of a run of which nothing is left on its cluster."""
-    when = time.strftime("%Y-%m-%d", time.gmtime(record.pruned_at))
+    when = iso(record.pruned_at)[:10]
     return HeldRun(run_id=record.run_id, cluster=record.cluster, state=PRUNED, action="gone", why=f"pruned on {when}",
                    tasks=record.total_tasks, aggregated=bool(record.output), campaign_id=record.campaign_id,
                    local_bytes=local_bytes(repo, journal, record.run_id),
