@@ -2,8 +2,11 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,17 @@ from hpc_agent.experiment_kit import register_run
 @register_run
 def train(x: int):
 """
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def words(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
 
 
 class Element:
@@ -83,6 +97,15 @@ class Element:
         command = [sys.executable, str(self.work / ".hpc" / "_hpc_dispatch.py"), "task"]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env={**os.environ, **facts}, stdout=pipe, stderr=pipe, text=True)
+
+    @staticmethod
+    def kill(process: "subprocess.Popen[str]") -> None:
+        """Kill a dispatcher, then the executors that it has started."""
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+        process.communicate(timeout=30)
+        for child in children:
+            os.killpg(int(child), signal.SIGKILL)
 
     def run(self, array: str = "a0", job: str = "1", index: int = 0) -> int:
         with self.start(array, job, index) as process:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from dispatched_element import Element
+from dispatched_element import Element, until, words
 
 from hpc_agent.node.shared.files import write_json
 from hpc_agent.node.shared.task_records import Records
@@ -44,17 +44,6 @@ HALF = 'name == "write" and real(args[0], args[1][: len(args[1]) // 2]); ' + KIL
 @pytest.fixture
 def element(tmp_path):
     return Element(tmp_path / "hpc-agent" / "repo")
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
-def words(path: Path) -> list[str]:
-    return path.read_text().split() if path.exists() else []
 
 
 def stepped(element: Element, act: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,11 +291,7 @@ if [ $X.$HPC_ATTEMPT = 1.1 ]; then touch {tmp_path}/begun; exec sleep 60; fi
     process = element.start()
     until((tmp_path / "begun").exists)
     time.sleep(0.5)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
-    process.communicate(timeout=30)
-    for child in children:
-        os.killpg(int(child), signal.SIGKILL)
+    element.kill(process)
     assert element.run() == 0, element.said
     for task, most in ((0, 100), (1, 50 << 20), (2, 100)):
         text = element.log(task)

@@ -1,12 +1,9 @@
 """Of the combined log of a packed element, each reader shows the part of the task that was asked for."""
 
-import os
-import signal
-import time
 from pathlib import Path
 
 import pytest
-from dispatched_element import Element
+from dispatched_element import Element, until
 
 from hpc_agent.node.look.logs import added, end_of, newest_log
 from hpc_agent.node.shared.task_records import Records
@@ -29,22 +26,6 @@ def element(tmp_path: Path) -> Element:
     return made.submit(EXECUTOR % tmp_path, 4, scheduler="local")
 
 
-def until_begun(path: Path) -> None:
-    end = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert path.exists()
-
-
-def kill(process) -> None:
-    """Kill the element and all that it has started."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
-    process.communicate(timeout=30)
-    for child in children:
-        os.killpg(int(child), signal.SIGKILL)
-
-
 def shown(element: Element, tmp_path: Path, **more: object) -> dict[int, dict]:
     request = {"root": str(element.root), "run_id": "r", "site": {"local_state": str(tmp_path / "state")}, "lines": 3}
     return {row["task"]: row for row in answers.logs({**request, "tasks": [0, 1, 2, 3], **more})["logs"]}
@@ -52,18 +33,18 @@ def shown(element: Element, tmp_path: Path, **more: object) -> dict[int, dict]:
 
 def test_each_task_shows_its_own_part_while_it_runs_after_a_kill_and_after_another_start(element, tmp_path):
     process = element.start()
-    until_begun(tmp_path / "1")
+    until((tmp_path / "1").exists)
     rows = shown(element, tmp_path)
     assert rows[0]["content"] == "begin 0"
     assert rows[1]["content"].splitlines()[-1] == "killed here", "beyond the head of the log"
     assert (rows[2]["missing"], rows[2]["content"]) == (True, "")
-    kill(process)
+    Element.kill(process)
     assert shown(element, tmp_path)[1]["content"].splitlines()[-1] == "killed here"
     process = element.start()
-    until_begun(tmp_path / "2")
+    until((tmp_path / "2").exists)
     rows = shown(element, tmp_path, lines=10)
     assert (rows[0]["content"], rows[1]["content"]) == ("begin 0", "begin 1")
-    kill(process)
+    Element.kill(process)
     Path(element.folder.work, ".hpc", "tasks.py").write_text("def resolve(i): raise KeyError(i)\n")
     assert element.run() == 1
     rows = shown(element, tmp_path)
@@ -72,21 +53,21 @@ def test_each_task_shows_its_own_part_while_it_runs_after_a_kill_and_after_anoth
 
 def test_a_log_is_followed_from_byte_to_byte_and_anew_in_another_attempt(element, tmp_path):
     process = element.start()
-    until_begun(tmp_path / "1")
+    until((tmp_path / "1").exists)
     reader = Records(element.folder)
     first = newest_log(reader, 0)
     assert first is not None
     assert added(first, 0) == ("begin 0\n", end_of(first))
     assert added(first, end_of(first)) == ("", end_of(first))
-    kill(process)
+    Element.kill(process)
     process = element.start()
-    until_begun(tmp_path / "2")
+    until((tmp_path / "2").exists)
     log = newest_log(Records(element.folder), 1)
     assert log is not None
     assert log.offset > 34_000_000
     seen = shown(element, tmp_path, since={"0": 5, "1": 100})
     assert (seen[0]["content"], seen[1]["content"]) == (" 0\n", "begin 1\n")
-    kill(process)
+    Element.kill(process)
 
 
 def test_a_failure_is_explained_by_its_own_part(element, tmp_path):

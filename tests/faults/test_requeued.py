@@ -1,13 +1,11 @@
 """An element that the scheduler starts again: what its killed attempt left is not taken for its own."""
 
 import os
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from dispatched_element import Element
+from dispatched_element import Element, until
 
 from hpc_agent.node.look.logs import SchedulerLogs, log_tail, newest_log
 from hpc_agent.node.shared.files import make_folder, tail
@@ -32,14 +30,8 @@ def killed(tmp_path):
         begun = tmp_path / "begun"
         element = Element(tmp_path / "hpc-agent" / "repo").submit(FIRST % begun + second, 1, **document)
         process = element.start()
-        end = time.monotonic() + 60
-        while not begun.exists() and time.monotonic() < end:
-            time.sleep(0.02)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        process.kill()
-        process.communicate(timeout=30)
-        for child in children:
-            os.killpg(int(child), signal.SIGKILL)
+        until(begun.exists)
+        element.kill(process)
         assert not Path(element.folder.record(0)).exists()
         return element
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from dispatched_element import Element
+from dispatched_element import Element, until, words
 
 from hpc_agent.node.job.slots import part_of
 from hpc_agent.node.shared.processes import born
@@ -20,17 +20,6 @@ def element(tmp_path):
     made = Element(tmp_path / "hpc-agent" / "repo")
     made.array["at_once"] = 2
     return made
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
-def words(path: Path) -> list[str]:
-    return path.read_text().split() if path.exists() else []
 
 
 def test_two_tasks_meet_and_each_is_run_once(element, tmp_path):
