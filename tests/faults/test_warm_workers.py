@@ -421,6 +421,36 @@ def test_where_a_change_could_not_be_seen_each_task_has_a_worker(tmp_path):
     assert element.said.count("each task has a worker of its own: a task could change train.TABLE unseen") == 1
 
 
+ROWS = "TASKS = [{'x': i} for i in range(6000)]\n"
+
+
+def test_a_long_table_of_tasks_does_not_end_workers(tmp_path):
+    element = built(tmp_path, 'return {"pid": os.getpid()}', "warm", 3)
+    tasks = Path(element.work, ".hpc", "tasks.py")
+    tasks.write_text(ROWS + tasks.read_text())
+    assert element.run() == 0, element.said
+    assert len({one["pid"] for one in metrics(element, 3)}) == 1
+
+
+@pytest.mark.parametrize("module", ["", "import tasks"])
+def test_a_task_that_imports_the_table_of_tasks_finds_it_as_it_was(tmp_path, module):
+    body = """
+import importlib
+import tasks
+assert tasks is importlib.import_module("tasks") and tasks.__spec__.origin == tasks.__file__
+first = dict(tasks.TASKS[0])
+tasks.TASKS[0]["x"] += 1 + x
+return {"first": first["x"], "pid": os.getpid()}
+"""
+    element = built(tmp_path, body, "warm", 3, module)
+    tasks = Path(element.work, ".hpc", "tasks.py")
+    tasks.write_text(ROWS.replace("6000", "6") + tasks.read_text())
+    assert element.run() == 0, element.said
+    found = metrics(element, 3)
+    assert [one["first"] for one in found] == [0, 0, 0]
+    assert len({one["pid"] for one in found}) == 3
+
+
 IMPORTS_OF_A_TASK = {
     "reads-a-parameter": 'SEEN = os.environ.get("X")',
     "reads-the-environment": 'SEEN = dict(os.environ).get("X")',

@@ -31,7 +31,7 @@ from hpc_agent.infra.transport import Completed
 from hpc_agent.node import entry
 from hpc_agent.node.shared.files import make_folder
 from hpc_agent.node.shared.ledger import read_array
-from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.run_folder import LAYOUT, RunFolder
 from hpc_agent.ops.monitor.list_in_flight import ListInFlightRequest, ListInFlightResult, list_in_flight
 from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, MonitorFlowResult, monitor_flow
 from hpc_agent.ops.run.ledger_summary import identity_of, owner
@@ -244,7 +244,7 @@ class Session:
             hpc_agent_version="0", submitted_at="2000-01-01T00:00:00Z", executor="true",
             result_dir_template="results/{task_id}", task_count=total, wave_map=self._plan.wave_map(), cluster=NAME,
             scheduler="simulated", remote_path=folder.path, resources=asked, constraints=cluster.constraints,
-            plan=self._plan.shape(),
+            plan=self._plan.shape(), layout=LAYOUT,
         )  # fmt: skip
         facts = identity_of(self._sidecar)
         self.journal.append(run_id, "submitting", **facts, command="hpc-agent submit")

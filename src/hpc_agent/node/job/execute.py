@@ -14,6 +14,7 @@ from ..shared.processes import PASSED_ON, born, pass_on, signal_group, table
 from ..shared.rungs import LAST_REPORT
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 from .outputs import Log
+from .plain_command import words_of
 
 CHUNK = 1 << 16
 LAST_READS = 16  # of one chunk: a pipe holds at most 1 MiB
@@ -99,19 +100,29 @@ Fork = Optional[Callable[[int], Optional[Running]]]
 
 def _start(command: str, env: Dict[str, str], cwd: str, output: int) -> Running:
     """Start the user's shell command as a child of this process, with its output in the pipe ``output``."""
-    words = ["/bin/bash", "-c", command]
-    child = subprocess.Popen(
-        words, stdin=DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
-    )
+    plain = words_of(command, env, cwd)
+    child: Optional["subprocess.Popen[bytes]"] = None
+    if plain is not None:
+        with suppress(OSError):  # bash tells why it cannot be started, or runs it as a script
+            child = _popen(plain, dict(env, PWD=os.path.realpath(cwd)), cwd, output)
+    if child is None:
+        child = _popen(["/bin/bash", "-c", command], env, cwd, output)
+    pid = child.pid
 
     def ended() -> Optional[Ended]:
-        done, status, usage = os.wait4(child.pid, os.WNOHANG)
+        done, status, usage = os.wait4(pid, os.WNOHANG)
         if not done:
             return None
         child.returncode = 0  # Popen must not wait for this process id, which may belong to another process now
         return Ended(status, usage.ru_utime + usage.ru_stime, float(usage.ru_maxrss))
 
-    return Running(child.pid, ended)
+    return Running(pid, ended)
+
+
+def _popen(words: List[str], env: Dict[str, str], cwd: str, output: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        words, stdin=DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
+    )
 
 
 def _begin(fork: Fork, command: str, env: Dict[str, str], cwd: str) -> Tuple[Running, int]:
