@@ -74,7 +74,7 @@ BUDGETS: tuple[Budget, ...] = (
     Budget("cpu.shell", "CPU of a packed shell command, its record included", "cpu-per-task", "shell command: whole tree",
            at_most=0.005, unit="s"),
     Budget("alone", "a task alone beside an element of a plain array", "alone-slurm", US, ("plain array",), at_most=1.5),
-    Budget("files", "files and folders left by 1,000 packed no-ops", "files", "left by the tasks", at_most=40, unit=""),
+    Budget("files", "files and folders left by 1,000 packed no-ops", "files", "all of the run's folder", at_most=40, unit=""),
     *(
         Budget(f"status.{key}", f"status of 100,000 tasks, {words}: seconds on the cluster", "status", f"100,000 tasks, {words}",
                at_most=most, unit="s")

@@ -33,10 +33,10 @@ def made(root: Path, command: str, bash_env: str = "", **env: str) -> Element:
 
 
 def outcome(root: Path, command: str, bash_env: str = "", **env: str) -> tuple[str, str]:
-    """How the element's first task ends, and its output, without the paths of this test."""
+    """How the element's second task ends, the first for which bash is asked, and its output, without the paths of this test."""
     element = made(root, command, bash_env, **env)
     element.run()
-    record, log = element.record(0), element.log(0)
+    record, log = element.record(1), element.log(1)
     found = json.dumps([record[key] for key in ("state", "cause", "exit_code", "signal", "message")])
     return found, log.replace(str(root), "ROOT")
 
@@ -76,8 +76,8 @@ def test_a_command_does_what_bash_makes_of_it(tmp_path, name):
     runtime.chmod(runtime.stat().st_mode | stat.S_IWUSR)
     runtime.write_text(runtime.read_text().replace("_LONGEST = 4096", "_LONGEST = 0"))  # so that bash starts everything
     element.run()
-    theirs = json.dumps([element.record(0)[key] for key in ("state", "cause", "exit_code", "signal", "message")])
-    assert ours == (theirs, element.log(0).replace(str(tmp_path / "bash"), "ROOT"))
+    theirs = json.dumps([element.record(1)[key] for key in ("state", "cause", "exit_code", "signal", "message")])
+    assert ours == (theirs, element.log(1).replace(str(tmp_path / "bash"), "ROOT"))
     assert ('"complete"' in theirs) == (name in COMPLETE), ours
 
 
@@ -108,6 +108,7 @@ def test_bash_is_asked_once(tmp_path):
     program.chmod(0o755)
     (tmp_path / "bash_env").write_text(f"echo x >>{log}\n")
     env = {"PATH": os.environ["PATH"], "BASH_ENV": str(tmp_path / "bash_env")}
+    assert plain_command.words_of("x", env, str(tmp_path)) is None  # an element of one task does not ask
     for _ in range(3):
         assert plain_command.words_of(f"{program} a  b", env, str(tmp_path)) == [str(program), "a", "b"]
     assert log.read_text() == "x\n"

@@ -14,14 +14,19 @@ _QUESTION = 'type -t -- "$0"; exec env -0'
 # Variables that differ in every shell.
 _SHELL_OWN = frozenset(("_", "SHLVL", "PWD", "OLDPWD"))
 _PATIENCE_SEC = 10.0
+_begun: List[str] = []  # the first command of this process
 _known: Dict[str, Optional[List[str]]] = {}
 
 
 def words_of(command: str, env: Dict[str, str], cwd: str) -> Optional[List[str]]:
     """Return the words of a command that bash would start as they are; None for every other command.
 
-    Ask bash once in this process: a name may be a function, and a file named by BASH_ENV may change the environment.
+    Ask bash once in this process: a name may be a function, and a file named by BASH_ENV may change the environment. The first
+    task is not worth the question, for most elements have one.
     """
+    if not _begun:
+        _begun.append(command)
+        return None
     if command not in _known:
         words = command.split() if len(command) <= _LONGEST and _PLAIN.match(command) else []
         _known[command] = words if words and _starts_a_file(words[0], env, cwd) else None

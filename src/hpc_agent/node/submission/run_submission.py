@@ -341,7 +341,7 @@ def _make_work_folder(folder: RunFolder, run: RunDocument, snapshot: str) -> Non
         return
     building = "%s.building-%d-%s" % (folder.work, os.getpid(), os.urandom(4).hex())
     try:
-        runtime = tuple(os.path.join(snapshot, ".hpc", name) for name in ("_hpc_runtime", "_hpc_kit"))
+        runtime = tuple(os.path.join(snapshot, ".hpc", name) for name in ("_hpc_runtime", "_hpc_kit", "templates"))
         _copy_tree(snapshot, building, shutil.copy2, linked=runtime)
         links = {name: os.path.join(folder.path, "outputs", name) for name in run.outputs}
         if "results" in links:
