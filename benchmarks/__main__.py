@@ -3,7 +3,7 @@
     python -m benchmarks [ROW...] [--list] [--quick] [--without-peers] [--page]
 
 From the root of a checkout, with the interpreter that has hpc-agent; rows on SLURM and Grid Engine need the test bed (sudo
-testbed/up). A ROW is an id or a shell pattern ('noops-*-local'); without one every row is measured, in some 25 minutes.
+testbed/up). A ROW is an id or a shell pattern ('noops-*-local'); without one every row is measured, in some 35 minutes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from benchmarks.registry import row
 @row("files", "Files and folders that 1,000 packed no-ops leave on the cluster", aim_sec=15, site="slurm-ssh")
 def files(bench: Bench) -> None:
     """1,000 `/bin/true` on SLURM, 500 to an element. The folder of the run is counted after the submission (kept back by
-    `--hold`) and after the end; the difference is what the tasks left. The runtime lies in the snapshot, once for all its runs."""
+    `--hold`) and after the end; the difference is what the tasks left. The runtime lies in the
+    snapshot, once for all its runs."""
     tasks = bench.size(1_000, 20)
     product = Product(bench.site("slurm-ssh"), bench.folder)
     repo = product.repo(f"def total(): return {tasks}\ndef resolve(i): return {{'x': i}}\n")
