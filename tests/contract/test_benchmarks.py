@@ -45,5 +45,5 @@ def test_every_missed_budget_says_why():
     assert set(why) <= {budget.id for budget in BUDGETS}
 
 
-def test_a_full_run_should_take_at_most_25_minutes():
-    assert sum(row.aim_sec for row in ROWS) <= 25 * 60
+def test_a_full_run_should_take_at_most_40_minutes():
+    assert sum(row.aim_sec for row in ROWS) <= 40 * 60

@@ -149,7 +149,9 @@ class _AtNeed(object):
         self._module, self._spec = module, module.__spec__
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Any:
-        return spec_from_loader(name, self) if name == self._module.__name__ else None  # type: ignore[arg-type]
+        if name != self._module.__name__ or name in sys.modules:  # a reload runs the file anew
+            return None
+        return spec_from_loader(name, self)  # type: ignore[arg-type]
 
     def create_module(self, _spec: Any) -> types.ModuleType:
         return self._module
