@@ -29,6 +29,7 @@ from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.throughput import SubmissionPlan, WorkloadSpec, choose_pack, compute_submission_plan
 from hpc_agent.infra.transport import Completed
 from hpc_agent.node import entry
+from hpc_agent.node.look import patience
 from hpc_agent.node.shared.files import make_folder
 from hpc_agent.node.shared.ledger import read_array
 from hpc_agent.node.shared.run_folder import LAYOUT, RunFolder
@@ -95,14 +96,14 @@ class InProcess:
         if words[1] == "-c":
             stdin = zlib.decompress(base64.b64decode(stdin)).partition(b"\n")[2]
         request = json.loads(stdin)
-        request.pop("wait_sec", None)  # the node would wait in real time: the watch sleeps in simulated time instead
         self.session.flush()
-        begun = time.process_time()
+        begun, simulated = time.process_time(), self.session.listener.cpu
         try:
             answer = entry.framed(verb, nonce, request)
         except Killed:
             return Completed(137, b"", b"Killed")
-        self._count(verb, sent, len(answer), time.process_time() - begun)
+        used = time.process_time() - begun - (self.session.listener.cpu - simulated)
+        self._count(verb, sent, len(answer), used)
         if chance < self.drops:
             raise SshUnreachable("simulated: the connection broke before the answer")
         return Completed(0, answer, b"")
@@ -115,6 +116,21 @@ class InProcess:
         calls.longest = max(calls.longest, received)
         calls.cpu += cpu
         calls.slowest = max(calls.slowest, cpu)
+
+
+@dataclass
+class Listener:
+    """Stands for the client's connection while a look waits on the cluster: simulated time passes, and nobody hangs up."""
+
+    session: "Session"
+    cpu: float = 0.0  # what the simulation itself used meanwhile
+
+    def poll(self, milliseconds: float) -> list[Any]:
+        begun = time.process_time()
+        self.session.clock.sleep(milliseconds / 1000)
+        self.session.flush()
+        self.cpu += time.process_time() - begun
+        return []
 
 
 @dataclass
@@ -150,7 +166,7 @@ class Session:
         self.clock = Clock(float(int(time.time())))
         self.cluster = Cluster(self.clock, machine, limits, others)
         self.scheduler = Scheduler(self.cluster, self._attach, self.flush, faults or Faults())
-        self.transport = InProcess(self, drops)
+        self.transport, self.listener = InProcess(self, drops), Listener(self)
         self.runs: dict[str, Run] = {}
         self._records: dict[str, RunRecords] = {}  # by the run's folder
         self._path = path
@@ -178,6 +194,7 @@ class Session:
             mock.patch.dict(sys.modules, {"_hpc_backend": adapter}),
             mock.patch.object(sys, "path", [str(self._path / "packages"), *sys.path]),
             mock.patch.object(remote, "make_transport", return_value=self.transport),
+            mock.patch.object(patience, "_listener", return_value=self.listener),
             self.clock.installed(),
         ):
             self.node = remote.Node(
