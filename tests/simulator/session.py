@@ -8,8 +8,10 @@ import base64
 import json
 import os
 import sys
+import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -97,13 +99,13 @@ class InProcess:
             stdin = zlib.decompress(base64.b64decode(stdin)).partition(b"\n")[2]
         request = json.loads(stdin)
         self.session.flush()
-        begun, simulated = time.process_time(), self.session.listener.cpu
+        simulated, thread = self.session.listener.cpu, threading.get_ident()
+        begun = time.thread_time() - simulated[thread]
         try:
             answer = entry.framed(verb, nonce, request)
         except Killed:
             return Completed(137, b"", b"Killed")
-        used = time.process_time() - begun - (self.session.listener.cpu - simulated)
-        self._count(verb, sent, len(answer), used)
+        self._count(verb, sent, len(answer), time.thread_time() - simulated[thread] - begun)
         if chance < self.drops:
             raise SshUnreachable("simulated: the connection broke before the answer")
         return Completed(0, answer, b"")
@@ -123,13 +125,13 @@ class Listener:
     """Stands for the client's connection while a look waits on the cluster: simulated time passes, and nobody hangs up."""
 
     session: "Session"
-    cpu: float = 0.0  # what the simulation itself used meanwhile
+    cpu: Counter[int] = field(default_factory=Counter)  # thread -> what the simulation itself used meanwhile
 
     def poll(self, milliseconds: float) -> list[Any]:
-        begun = time.process_time()
+        begun = time.thread_time()
         self.session.clock.sleep(milliseconds / 1000)
         self.session.flush()
-        self.cpu += time.process_time() - begun
+        self.cpu[threading.get_ident()] += time.thread_time() - begun
         return []
 
 
