@@ -2,18 +2,19 @@
 
 import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
 
 import pytest
-from dispatched_element import Element
+from dispatched_element import Element, until
 
-from hpc_agent.node.job import plain_command
+from hpc_agent.node.job import execute, plain_command
 
 SHOW = f"""#!{sys.executable} -S
 import json, os, sys
-own = {{name: value for name, value in os.environ.items() if name not in ("_", "SHLVL", "HPC_ATTEMPT")}}
+own = {{name: value for name, value in os.environ.items() if name != "HPC_ATTEMPT"}}
 print(json.dumps([sys.argv[1:], os.getcwd(), own, os.getsid(0) == os.getpid(), sys.stdin.read()], sort_keys=True))
 """
 
@@ -102,13 +103,137 @@ def test_a_function_that_the_job_exports_is_called(tmp_path):
     assert found[1] == "a function a\n"
 
 
-def test_bash_is_asked_once(tmp_path):
-    program, log = tmp_path / "program", tmp_path / "asked"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    (tmp_path / "bash_env").write_text(f"echo x >>{log}\n")
-    env = {"PATH": os.environ["PATH"], "BASH_ENV": str(tmp_path / "bash_env")}
-    assert plain_command.words_of("x", env, str(tmp_path)) is None  # an element of one task does not ask
-    for _ in range(3):
-        assert plain_command.words_of(f"{program} a  b", env, str(tmp_path)) == [str(program), "a", "b"]
-    assert log.read_text() == "x\n"
+@pytest.fixture(autouse=True)
+def process(monkeypatch):
+    """Let this process have begun a task, and have asked nothing."""
+    monkeypatch.setattr(plain_command, "_begun", ["x"])
+    monkeypatch.setattr(plain_command, "_known", {})
+
+
+def started(command: str, env: dict[str, str], cwd: Path) -> str:
+    """How a command ends that is started as a task is, and what it prints."""
+    reader, writer = os.pipe()
+    try:
+        ended, ends = execute._start(command, env, str(cwd), writer).ended, []
+    finally:
+        os.close(writer)
+    with open(reader, encoding="utf-8") as output:
+        printed = output.read()
+    until(lambda: ends.append(ended()) or ends[-1])
+    return f"{ends[-1].status} {printed}"
+
+
+def as_bash(folder: Path, command: str, **env: str) -> str:
+    """What a command prints that bash need not start, or must; both do the same."""
+    for name, text in {"bin/show": SHOW, "a/bin/show": SHOW, "b/only": SHOW}.items():
+        Element.write(folder / name, text)
+        (folder / name).chmod(0o755)
+    env = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": str(folder / "a"), **env}
+    plain = started(command, env, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_command, "_LONGEST", 0)  # so that bash starts everything
+        assert plain == started(command, env, folder)
+    return plain
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("echo the first one of $0 $_\n", "the first one of"),  # only bash starts it, as a script
+        ("#!/no/such/interpreter\n", "no/such/interpreter|required file not found"),
+        ("", "^0 $"),
+    ],
+)
+def test_the_first_program_on_the_path_is_started(tmp_path, before, expected):
+    Element.write(tmp_path / "c" / "show", before)
+    (tmp_path / "c" / "show").chmod(0o755)
+    (tmp_path / "d" / "show").mkdir(parents=True)
+    Element.write(tmp_path / "e" / "show", "not executable")
+    path = f"{tmp_path}/d:{tmp_path}/e:{tmp_path}/c:{tmp_path}/bin:/usr/bin:/bin"
+    assert re.search(expected, as_bash(tmp_path, "show a", PATH=path))
+
+
+@pytest.mark.parametrize("path", ["~/bin:{}/bin", ":{}/bin", "bin:{}/a/bin", "{}/b:a/bin:", "{}/bin/", ""])
+def test_a_path_of_odd_parts(tmp_path, path):
+    (tmp_path / "only").symlink_to(tmp_path / "b" / "only")
+    path = path.format(tmp_path) + (":/usr/bin:/bin" if path else "")
+    for command in ("show a", "only a"):
+        as_bash(tmp_path, command, PATH=path)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"SHELLOPTS": "braceexpand:hashall:interactive-comments:keyword"},
+        {"SHELLOPTS": "braceexpand:hashall:interactive-comments:xtrace"},
+        {"SHELLOPTS": "braceexpand:hashall:interactive-comments:verbose"},
+        {"POSIXLY_CORRECT": "y"},
+        {"SHLVL": "7", "PWD": "/proc/self/cwd", "OLDPWD": "/no/such/folder"},
+        {"SHLVL": "no number", "OLDPWD": "/", "_": "/bin/true"},
+        {"LD_PRELOAD": "/no/such/library.so"},
+        {"LC_ALL": "xx_YY.UTF-8"},
+        {"a-b": "1", "1x": "2", "BASH_FUNC_q%%": "() { echo q; }", "IFS": "a", "X": "a\nb"},
+        {"SSH_CLIENT": "127.0.0.1 1 2", "SHLVL": "0"},
+        {"SSH_CLIENT": "127.0.0.1 1 2", "SHLVL": "1"},
+    ],
+    ids=str,
+)
+def test_the_environment_is_that_of_a_program_of_bash(tmp_path, env):
+    Element.write(tmp_path / "a" / ".bashrc", "umask 077; touch read\n")
+    assert '"a' in as_bash(tmp_path, "show a=b", **env)
+
+
+def test_a_variable_of_one_task_that_bash_knows(tmp_path):
+    env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    as_bash(tmp_path, "show a")
+    assert plain_command.plain_start("show a", env, str(tmp_path)) is not None
+    for name in ("OPTIND", "PS1", "PS4", "UID", "SECONDS", "BASHOPTS"):
+        assert plain_command.plain_start("show a", {**env, name: "5"}, str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("bash_env", "expected"),
+    [
+        ("echo warns >&2\n", "warns\n"),
+        ("set -x\n", "+ show a\n"),
+        ("trap 'echo the end' EXIT\n", "the end\n"),
+        ("cd /\n", '"/", {'),
+        ("set -k\n", '"k": "v"'),
+        ("[ $TASK != 2 ] || export MORE=1\n", '"MORE": "1"'),
+    ],
+)
+def test_what_a_file_of_the_site_does_unseen_holds(tmp_path, bash_env, expected):
+    Element.write(tmp_path / "bash_env", bash_env)
+    env = {"BASH_ENV": str(tmp_path / "bash_env")}
+    as_bash(tmp_path, "show a", **env, TASK="1")
+    assert expected in as_bash(tmp_path, "show a k=v" if "-k" in bash_env else "show a", **env, TASK="2")
+
+
+def test_a_program_that_goes_and_comes(tmp_path):
+    as_bash(tmp_path, "show a")
+    program, env = tmp_path / "bin" / "show", {"PATH": f"{tmp_path}/bin:{tmp_path}/a/bin:/usr/bin:/bin"}
+    for mode, place in ((0o755, "bin"), (0o644, "a/bin"), (0o755, "bin")):
+        program.chmod(mode)
+        start = plain_command.plain_start("show a", env, str(tmp_path))
+        assert start is not None
+        assert start.program == f"{tmp_path}/{place}/show"
+    program.unlink()
+    (tmp_path / "a" / "bin" / "show").unlink()
+    assert plain_command.plain_start("show a", env, str(tmp_path)) is None
+
+
+def test_bash_is_asked_once(tmp_path, monkeypatch):
+    asked = []
+    ask = plain_command._ask
+    monkeypatch.setattr(plain_command, "_ask", lambda words, *rest: asked.append(words) or ask(words, *rest))
+    monkeypatch.setattr(plain_command, "_begun", [])
+    env = {"PATH": os.environ["PATH"], "X": ""}
+    assert plain_command.plain_start("true", env, str(tmp_path)) is None  # an element of one task does not ask
+    for number in range(3):
+        start = plain_command.plain_start("/bin/cat a  b", {**env, "X": str(number)}, str(tmp_path))
+        assert start is not None
+        assert (start.words, start.program, start.env["X"]) == (["/bin/cat", "a", "b"], "/bin/cat", str(number))
+    assert len(asked) == 2
+    for number in range(50):
+        plain_command.plain_start("/bin/cat a  b", {**env, "SHLVL": str(number)}, str(tmp_path))
+    assert len(asked) <= 2 * plain_command._MOST
