@@ -26,6 +26,7 @@ def made(root: Path, command: str, bash_env: str = "", **env: str) -> Element:
     element.write(element.work / "noshebang", "echo a script of $0 $1\n")
     (element.work / "noshebang").chmod(0o755)
     element.write(element.work / "not-executable", "#!/bin/sh\n")
+    (element.work / "bin" / "-").symlink_to("show")
     if bash_env:
         element.write(root / "bash_env", bash_env)
         env["BASH_ENV"] = str(root / "bash_env")
@@ -61,6 +62,7 @@ COMMANDS = {
     "a-comment": "show a #b",
     "two-commands": "show a; show b",
     "an-assignment": "A=1 show a",
+    "a-dash": "- a",
     "a-line-end": "show a\nshow b",
 }
 COMPLETE = frozenset(

@@ -6,8 +6,8 @@ import subprocess
 from subprocess import DEVNULL, PIPE
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-# Words that bash takes as they are. In the first one an "=" would set a variable.
-_PLAIN = re.compile(r"[A-Za-z0-9_./+-][A-Za-z0-9_./+:,@%-]*(?: +[A-Za-z0-9_./+:,@%=-]+)*\Z")
+# Words that bash takes as they are. In the first one an "=" would set a variable, a "-" or "+" before it an option of bash.
+_PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+:,@%-]*(?: +[A-Za-z0-9_./+:,@%=-]+)*\Z")
 _LONGEST = 4096
 _MOST = 20  # questions to bash, of each process
 # Variables that bash sets for a program in its own way, the same way for the same values. A task has no parameter PWD.
