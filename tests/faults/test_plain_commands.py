@@ -193,22 +193,60 @@ def test_a_variable_of_one_task_that_bash_knows(tmp_path):
         assert plain_command.plain_start("show a", {**env, name: "5"}, str(tmp_path)) is None
 
 
-@pytest.mark.parametrize(
-    ("bash_env", "expected"),
-    [
-        ("echo warns >&2\n", "warns\n"),
-        ("set -x\n", "+ show a\n"),
-        ("trap 'echo the end' EXIT\n", "the end\n"),
-        ("cd /\n", '"/", {'),
-        ("set -k\n", '"k": "v"'),
-        ("[ $TASK != 2 ] || export MORE=1\n", '"MORE": "1"'),
-    ],
-)
-def test_what_a_file_of_the_site_does_unseen_holds(tmp_path, bash_env, expected):
-    Element.write(tmp_path / "bash_env", bash_env)
-    env = {"BASH_ENV": str(tmp_path / "bash_env")}
-    as_bash(tmp_path, "show a", **env, TASK="1")
-    assert expected in as_bash(tmp_path, "show a k=v" if "-k" in bash_env else "show a", **env, TASK="2")
+UNSEEN = [
+    ("echo warns >&2", "warns\n"),
+    ("set -x", "+ show a\n"),
+    ("trap 'echo the end' EXIT", "the end\n"),
+    ("trap '' USR1", "show"),
+    ("cd /", '"/", {'),
+    ("set -k", '"k": "v"'),
+    ("exec 2>/dev/null", "show"),
+    ("exec 7</dev/null", "show"),
+    ("umask 027", "show"),
+    ("ulimit -Sc 0; ulimit -n 99", "show"),
+    ("hash -p $ANOTHER show", "another"),
+    ("exit 3", "768 "),
+]
+
+
+@pytest.mark.parametrize("is_of_site", [False, True])
+@pytest.mark.parametrize(("bash_env", "expected"), UNSEEN)
+def test_what_a_file_does_to_bash_unseen_holds(tmp_path, monkeypatch, bash_env, expected, is_of_site):
+    monkeypatch.setattr(plain_command, "_is_of_site", lambda _: is_of_site)
+    Element.write(tmp_path / "bash_env", bash_env + "\n")
+    Element.write(tmp_path / "another", "#!/bin/sh\necho another\n")
+    (tmp_path / "another").chmod(0o755)
+    env = {"BASH_ENV": str(tmp_path / "bash_env"), "ANOTHER": str(tmp_path / "another")}
+    assert expected in as_bash(tmp_path, "show a k=v" if "-k" in bash_env else "show a", **env)
+    path = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    assert plain_command.plain_start("show a", {**env, **path}, str(tmp_path)) is None
+
+
+def test_a_file_of_the_user_is_read_in_each_task(tmp_path):
+    Element.write(tmp_path / "bash_env", "[ $TASK != 2 ] || export MORE=1\n")
+    for task in ("1", "2"):
+        log = as_bash(tmp_path, "show a", BASH_ENV=str(tmp_path / "bash_env"), TASK=task)
+        assert ('"MORE": "1"' in log) == (task == "2")
+
+
+def test_a_file_of_the_site_that_leaves_bash_as_it_is_needs_no_bash(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain_command, "_is_of_site", lambda _: True)
+    Element.write(tmp_path / "bash_env", "module() { echo a function; }\nexport MODULES=1\n")
+    env = {"BASH_ENV": str(tmp_path / "bash_env"), "MODULES": "1"}
+    as_bash(tmp_path, "show a", **env)
+    path = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    assert plain_command.plain_start("show a", {**env, **path}, str(tmp_path)) is not None
+    assert "a function" in as_bash(tmp_path, "module a", **env)
+
+
+def test_whose_a_file_is(tmp_path):
+    Element.write(tmp_path / "bash_env", "")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    assert not plain_command._is_of_site(str(tmp_path / "bash_env"))
+    assert plain_command._is_of_site("/etc/passwd")
+    assert plain_command._is_of_site(str(tmp_path / "link"))
+    assert not plain_command._is_of_site("$HOME/bash_env")
+    assert not plain_command._is_of_site("etc/passwd")
 
 
 def test_a_program_that_goes_and_comes(tmp_path):

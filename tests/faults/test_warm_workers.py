@@ -541,6 +541,20 @@ def test_a_task_finds_the_table_of_tasks_as_a_process_of_its_own(tmp_path, more)
     assert found["warm"] == found["exec"]
 
 
+def test_a_table_of_tasks_that_puts_something_else_in_its_place(tmp_path):
+    body = """
+module = sys.modules["tasks"]
+module.count += 1
+return {"count": module.count}
+"""
+    element = built(tmp_path, body, "warm", 3)
+    tasks = Path(element.work, ".hpc", "tasks.py")
+    tasks.write_text(f"{tasks.read_text()}import sys, types\nsys.modules['tasks'] = types.SimpleNamespace(count=0)\n")
+    assert element.run() == 0, element.said
+    assert metrics(element, 3) == [{"count": 1}] * 3
+    assert "tasks.py puts something else in its own place" in element.said
+
+
 def test_what_a_module_holds_of_the_table_of_tasks_is_found_as_it_was(tmp_path):
     element = built(tmp_path, "import kept\nreturn {'first': kept.CALLS[0](), 'pid': os.getpid()}", "warm", 3)
     tasks = Path(element.work, ".hpc", "tasks.py")

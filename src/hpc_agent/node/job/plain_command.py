@@ -12,13 +12,21 @@ _LONGEST = 4096
 _MOST = 20  # questions to bash, of each process
 # Variables that bash sets for a program in its own way, the same way for the same values. A task has no parameter PWD.
 _SHELL_OWN = ("SHLVL", "PWD", "OLDPWD")
+_KEYS = (*_SHELL_OWN, "BASH_ENV")
 # Variables that change what bash does, or that bash changes, whatever it answered for another task: a task may have them as
-# parameters. A file named by BASH_ENV may do anything, such as to set limits or a trap, or to write down who called it.
+# parameters.
 _SPECIAL = frozenset(
-    "BASH BASHOPTS BASHPID BASH_ENV COMP_WORDBREAKS COPROC DIRSTACK EPOCHREALTIME EPOCHSECONDS EUID EXECIGNORE FUNCNAME GROUPS "
+    "BASH BASHOPTS BASHPID COMP_WORDBREAKS COPROC DIRSTACK EPOCHREALTIME EPOCHSECONDS EUID EXECIGNORE FUNCNAME GROUPS "
     "HISTCMD HOSTTYPE IFS LINENO MACHTYPE MAPFILE OPTARG OPTERR OPTIND OSTYPE PIPESTATUS POSIXLY_CORRECT PPID PS1 PS2 PS4 "
     "RANDOM REPLY SECONDS SHELLOPTS SRANDOM UID".split()
 )
+# Prints what a file named by BASH_ENV may change of bash: the file of a word, traps, limits, options, folder, open files, nice.
+_FACTS = (
+    'type -t -- "$0"; type -p -- "$0"; trap -p; umask; ulimit -aS; ulimit -aH; pwd -P; echo "$-" /proc/self/fd/*; '
+    "read -r stat </proc/self/stat; set -- ${stat##*\\)}; echo ${17}; "
+    "while read -r line; do case $line in Sig[BI]*|Cpus*) echo $line;; esac; done </proc/self/status; echo said >&2"
+)
+_OF_SYSTEM = ("/etc/", "/opt/", "/usr/")
 _PATIENCE_SEC = 10.0
 _begun: List[str] = []  # the first command of this process
 _known: Dict[Tuple[Any, ...], Optional[Dict[str, str]]] = {}
@@ -45,7 +53,7 @@ def plain_start(command: str, env: Dict[str, str], cwd: str) -> Optional[Start]:
         return None
     words = command.split()
     program = _program(words[0], env.get("PATH", ""), cwd)
-    own = _own(words[0], env, cwd, (command, cwd, frozenset(env), *map(env.get, _SHELL_OWN))) if program else None
+    own = _own(words[0], env, cwd, (command, cwd, frozenset(env), *map(env.get, _KEYS))) if program else None
     if program is None or own is None:
         return None
     found = {name: value for name, value in env.items() if name not in _SHELL_OWN}
@@ -81,7 +89,7 @@ def _own(word: str, env: Dict[str, str], cwd: str, key: Tuple[Any, ...]) -> Opti
     if key not in _known:
         if len(_known) >= _MOST:
             return None
-        is_file = _ask(['type -t -- "$0"', word], env, cwd) == b"file\n"
+        is_file = _starts_a_file(word, env, cwd)
         told = _ask(["env -0"], env, cwd) if is_file else b""  # a plain command too: SHLVL is that of one
         lines = (os.fsdecode(line).partition("=") for line in told.split(b"\0") if line)
         found = {name: value for name, _, value in lines}
@@ -90,8 +98,33 @@ def _own(word: str, env: Dict[str, str], cwd: str, key: Tuple[Any, ...]) -> Opti
     return _known[key]
 
 
-def _ask(words: List[str], env: Dict[str, str], cwd: str) -> bytes:
-    """Return what bash prints; nothing where it fails, or says anything beside that."""
+def _starts_a_file(word: str, env: Dict[str, str], cwd: str) -> bool:
+    """Return True where bash starts a file for the word, and nothing else is other than without BASH_ENV."""
+    start = env.get("BASH_ENV")
+    if not start:
+        return _ask(['type -t -- "$0"', word], env, cwd) == b"file\n"
+    if not _is_of_site(start):
+        return False
+    told = _ask([_FACTS, word], env, cwd, b"said\n")
+    without = {name: value for name, value in env.items() if name != "BASH_ENV"}
+    return told.startswith(b"file\n") and told == _ask([_FACTS, word], without, cwd, b"said\n")
+
+
+def _is_of_site(path: str) -> bool:
+    """Return True for a file that the user cannot change, such as that of the environment modules.
+
+    One of the user may do something else in each task, or write down who called it.
+    """
+    real = os.path.realpath(path)
+    if not re.match(r"/[A-Za-z0-9_./+-]+\Z", path):  # bash expands it
+        return False
+    if os.geteuid() == 0:  # may write everywhere
+        return real.startswith(_OF_SYSTEM)
+    return os.path.isfile(real) and not any(os.access(one, os.W_OK) for one in (real, os.path.dirname(real)))
+
+
+def _ask(words: List[str], env: Dict[str, str], cwd: str, said: bytes = b"") -> bytes:
+    """Return what bash prints; nothing where it fails, or says anything else beside that."""
     try:
         asked = subprocess.run(
             ["/bin/bash", "-c", *words], env=env, cwd=cwd, stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
@@ -99,7 +132,7 @@ def _ask(words: List[str], env: Dict[str, str], cwd: str) -> bytes:
         )  # fmt: skip
     except (OSError, ValueError, subprocess.SubprocessError):
         return b""
-    return b"" if asked.returncode or asked.stderr else asked.stdout
+    return asked.stdout if asked.returncode == 0 and asked.stderr == said else b""
 
 
 def _of_others(env: Dict[str, str]) -> Dict[str, str]:

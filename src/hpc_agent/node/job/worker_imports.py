@@ -114,6 +114,8 @@ class Program(object):
         with watched_environment() as self.read, _noted_seeds() as self.seeded:
             before = set(own_modules(root))
             tasks = self.namespace["load_tasks"]()
+            if sys.modules.get(tasks.__name__, tasks) is not tasks:
+                raise ImportError("tasks.py puts something else in its own place")
             flags = tasks.FLAGS
             self.namespace["load_tasks"] = loader_for(self.namespace, tasks)
             if set(own_modules(root)) - before <= {tasks.__name__}:  # others may hold, and change, something of it
