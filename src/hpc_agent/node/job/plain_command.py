@@ -115,12 +115,13 @@ def _is_of_site(path: str) -> bool:
 
     One of the user may do something else in each task, or write down who called it.
     """
-    real = os.path.realpath(path)
-    if not re.match(r"/[A-Za-z0-9_./+-]+\Z", path):  # bash expands it
+    real, user = os.path.realpath(path), os.geteuid()
+    if not re.match(r"/[A-Za-z0-9_./+-]+\Z", path) or not os.path.isfile(real):  # bash expands other paths
         return False
-    if os.geteuid() == 0:  # may write everywhere
+    if user == 0:  # may write everywhere
         return real.startswith(_OF_SYSTEM)
-    return os.path.isfile(real) and not any(os.access(one, os.W_OK) for one in (real, os.path.dirname(real)))
+    places = (real, os.path.dirname(real))
+    return not any(os.access(place, os.W_OK) or os.stat(place).st_uid == user for place in places)
 
 
 def _ask(words: List[str], env: Dict[str, str], cwd: str, said: bytes = b"") -> bytes:
