@@ -2,18 +2,19 @@
 
 import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
 
 import pytest
-from dispatched_element import Element
+from dispatched_element import Element, until
 
-from hpc_agent.node.job import plain_command
+from hpc_agent.node.job import execute, plain_command
 
 SHOW = f"""#!{sys.executable} -S
 import json, os, sys
-own = {{name: value for name, value in os.environ.items() if name not in ("_", "SHLVL", "HPC_ATTEMPT")}}
+own = {{name: value for name, value in os.environ.items() if name != "HPC_ATTEMPT"}}
 print(json.dumps([sys.argv[1:], os.getcwd(), own, os.getsid(0) == os.getpid(), sys.stdin.read()], sort_keys=True))
 """
 
@@ -25,6 +26,7 @@ def made(root: Path, command: str, bash_env: str = "", **env: str) -> Element:
     element.write(element.work / "noshebang", "echo a script of $0 $1\n")
     (element.work / "noshebang").chmod(0o755)
     element.write(element.work / "not-executable", "#!/bin/sh\n")
+    (element.work / "bin" / "-").symlink_to("show")
     if bash_env:
         element.write(root / "bash_env", bash_env)
         env["BASH_ENV"] = str(root / "bash_env")
@@ -60,6 +62,7 @@ COMMANDS = {
     "a-comment": "show a #b",
     "two-commands": "show a; show b",
     "an-assignment": "A=1 show a",
+    "a-dash": "- a",
     "a-line-end": "show a\nshow b",
 }
 COMPLETE = frozenset(
@@ -102,13 +105,175 @@ def test_a_function_that_the_job_exports_is_called(tmp_path):
     assert found[1] == "a function a\n"
 
 
-def test_bash_is_asked_once(tmp_path):
-    program, log = tmp_path / "program", tmp_path / "asked"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    (tmp_path / "bash_env").write_text(f"echo x >>{log}\n")
-    env = {"PATH": os.environ["PATH"], "BASH_ENV": str(tmp_path / "bash_env")}
-    assert plain_command.words_of("x", env, str(tmp_path)) is None  # an element of one task does not ask
-    for _ in range(3):
-        assert plain_command.words_of(f"{program} a  b", env, str(tmp_path)) == [str(program), "a", "b"]
-    assert log.read_text() == "x\n"
+@pytest.fixture(autouse=True)
+def process(monkeypatch):
+    """Let this process have begun a task, and have asked nothing."""
+    monkeypatch.setattr(plain_command, "_begun", ["x"])
+    monkeypatch.setattr(plain_command, "_known", {})
+
+
+def started(command: str, env: dict[str, str], cwd: Path) -> str:
+    """How a command ends that is started as a task is, and what it prints."""
+    reader, writer = os.pipe()
+    try:
+        ended, ends = execute._start(command, env, str(cwd), writer).ended, []
+    finally:
+        os.close(writer)
+    with open(reader, encoding="utf-8") as output:
+        printed = output.read()
+    until(lambda: ends.append(ended()) or ends[-1])
+    return f"{ends[-1].status} {printed}"
+
+
+def as_bash(folder: Path, command: str, **env: str) -> str:
+    """What a command prints that bash need not start, or must; both do the same."""
+    for name, text in {"bin/show": SHOW, "a/bin/show": SHOW, "b/only": SHOW}.items():
+        Element.write(folder / name, text)
+        (folder / name).chmod(0o755)
+    env = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": str(folder / "a"), **env}
+    plain = started(command, env, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_command, "_LONGEST", 0)  # so that bash starts everything
+        assert plain == started(command, env, folder)
+    return plain
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("echo the first one of $0 $_\n", "the first one of"),  # only bash starts it, as a script
+        ("#!/no/such/interpreter\n", "no/such/interpreter|required file not found"),
+        ("", "^0 $"),
+    ],
+)
+def test_the_first_program_on_the_path_is_started(tmp_path, before, expected):
+    Element.write(tmp_path / "c" / "show", before)
+    (tmp_path / "c" / "show").chmod(0o755)
+    (tmp_path / "d" / "show").mkdir(parents=True)
+    Element.write(tmp_path / "e" / "show", "not executable")
+    path = f"{tmp_path}/d:{tmp_path}/e:{tmp_path}/c:{tmp_path}/bin:/usr/bin:/bin"
+    assert re.search(expected, as_bash(tmp_path, "show a", PATH=path))
+
+
+@pytest.mark.parametrize("path", ["~/bin:{}/bin", ":{}/bin", "bin:{}/a/bin", "{}/b:a/bin:", "{}/bin/", ""])
+def test_a_path_of_odd_parts(tmp_path, path):
+    (tmp_path / "only").symlink_to(tmp_path / "b" / "only")
+    path = path.format(tmp_path) + (":/usr/bin:/bin" if path else "")
+    for command in ("show a", "only a"):
+        as_bash(tmp_path, command, PATH=path)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"SHELLOPTS": "braceexpand:hashall:interactive-comments:keyword"},
+        {"SHELLOPTS": "braceexpand:hashall:interactive-comments:xtrace"},
+        {"SHELLOPTS": "braceexpand:hashall:interactive-comments:verbose"},
+        {"POSIXLY_CORRECT": "y"},
+        {"SHLVL": "7", "PWD": "/proc/self/cwd", "OLDPWD": "/no/such/folder"},
+        {"SHLVL": "no number", "OLDPWD": "/", "_": "/bin/true"},
+        {"LD_PRELOAD": "/no/such/library.so"},
+        {"LC_ALL": "xx_YY.UTF-8"},
+        {"a-b": "1", "1x": "2", "BASH_FUNC_q%%": "() { echo q; }", "IFS": "a", "X": "a\nb"},
+        {"SSH_CLIENT": "127.0.0.1 1 2", "SHLVL": "0"},
+        {"SSH_CLIENT": "127.0.0.1 1 2", "SHLVL": "1"},
+    ],
+    ids=str,
+)
+def test_the_environment_is_that_of_a_program_of_bash(tmp_path, env):
+    Element.write(tmp_path / "a" / ".bashrc", "umask 077; touch read\n")
+    assert '"a' in as_bash(tmp_path, "show a=b", **env)
+
+
+def test_a_variable_of_one_task_that_bash_knows(tmp_path):
+    env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    as_bash(tmp_path, "show a")
+    assert plain_command.plain_start("show a", env, str(tmp_path)) is not None
+    for name in ("OPTIND", "PS1", "PS4", "UID", "SECONDS", "BASHOPTS"):
+        assert plain_command.plain_start("show a", {**env, name: "5"}, str(tmp_path)) is None
+
+
+UNSEEN = [
+    ("echo warns >&2", "warns\n"),
+    ("set -x", "+ show a\n"),
+    ("trap 'echo the end' EXIT", "the end\n"),
+    ("trap '' USR1", "show"),
+    ("cd /", '"/", {'),
+    ("set -k", '"k": "v"'),
+    ("exec 2>/dev/null", "show"),
+    ("exec 7</dev/null", "show"),
+    ("umask 027", "show"),
+    ("ulimit -Sc 0; ulimit -n 99", "show"),
+    ("hash -p $ANOTHER show", "another"),
+    ("exit 3", "768 "),
+]
+
+
+@pytest.mark.parametrize("is_of_site", [False, True])
+@pytest.mark.parametrize(("bash_env", "expected"), UNSEEN)
+def test_what_a_file_does_to_bash_unseen_holds(tmp_path, monkeypatch, bash_env, expected, is_of_site):
+    monkeypatch.setattr(plain_command, "_is_of_site", lambda _: is_of_site)
+    Element.write(tmp_path / "bash_env", bash_env + "\n")
+    Element.write(tmp_path / "another", "#!/bin/sh\necho another\n")
+    (tmp_path / "another").chmod(0o755)
+    env = {"BASH_ENV": str(tmp_path / "bash_env"), "ANOTHER": str(tmp_path / "another")}
+    assert expected in as_bash(tmp_path, "show a k=v" if "-k" in bash_env else "show a", **env)
+    path = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    assert plain_command.plain_start("show a", {**env, **path}, str(tmp_path)) is None
+
+
+def test_a_file_of_the_user_is_read_in_each_task(tmp_path):
+    Element.write(tmp_path / "bash_env", "[ $TASK != 2 ] || export MORE=1\n")
+    for task in ("1", "2"):
+        log = as_bash(tmp_path, "show a", BASH_ENV=str(tmp_path / "bash_env"), TASK=task)
+        assert ('"MORE": "1"' in log) == (task == "2")
+
+
+def test_a_file_of_the_site_that_leaves_bash_as_it_is_needs_no_bash(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain_command, "_is_of_site", lambda _: True)
+    Element.write(tmp_path / "bash_env", "module() { echo a function; }\nexport MODULES=1\n")
+    env = {"BASH_ENV": str(tmp_path / "bash_env"), "MODULES": "1"}
+    as_bash(tmp_path, "show a", **env)
+    path = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    assert plain_command.plain_start("show a", {**env, **path}, str(tmp_path)) is not None
+    assert "a function" in as_bash(tmp_path, "module a", **env)
+
+
+def test_whose_a_file_is(tmp_path):
+    Element.write(tmp_path / "bash_env", "")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    assert not plain_command._is_of_site(str(tmp_path / "bash_env"))
+    assert plain_command._is_of_site("/etc/passwd")
+    assert plain_command._is_of_site(str(tmp_path / "link"))
+    assert not plain_command._is_of_site("$HOME/bash_env")
+    assert not plain_command._is_of_site("etc/passwd")
+
+
+def test_a_program_that_goes_and_comes(tmp_path):
+    as_bash(tmp_path, "show a")
+    program, env = tmp_path / "bin" / "show", {"PATH": f"{tmp_path}/bin:{tmp_path}/a/bin:/usr/bin:/bin"}
+    for mode, place in ((0o755, "bin"), (0o644, "a/bin"), (0o755, "bin")):
+        program.chmod(mode)
+        start = plain_command.plain_start("show a", env, str(tmp_path))
+        assert start is not None
+        assert start.program == f"{tmp_path}/{place}/show"
+    program.unlink()
+    (tmp_path / "a" / "bin" / "show").unlink()
+    assert plain_command.plain_start("show a", env, str(tmp_path)) is None
+
+
+def test_bash_is_asked_once(tmp_path, monkeypatch):
+    asked = []
+    ask = plain_command._ask
+    monkeypatch.setattr(plain_command, "_ask", lambda words, *rest: asked.append(words) or ask(words, *rest))
+    monkeypatch.setattr(plain_command, "_begun", [])
+    env = {"PATH": os.environ["PATH"], "X": ""}
+    assert plain_command.plain_start("true", env, str(tmp_path)) is None  # an element of one task does not ask
+    for number in range(3):
+        start = plain_command.plain_start("/bin/cat a  b", {**env, "X": str(number)}, str(tmp_path))
+        assert start is not None
+        assert (start.words, start.program, start.env["X"]) == (["/bin/cat", "a", "b"], "/bin/cat", str(number))
+    assert len(asked) == 2
+    for number in range(50):
+        plain_command.plain_start("/bin/cat a  b", {**env, "SHLVL": str(number)}, str(tmp_path))
+    assert len(asked) <= 2 * plain_command._MOST

@@ -451,6 +451,137 @@ return {"first": first["x"], "pid": os.getpid()}
     assert len({one["pid"] for one in found}) == 3
 
 
+TABLE = """
+import random
+SEEN = []
+RANDOM = random.Random(3)
+class Kind:
+    def __init__(self, value):
+        self.value = value
+def add(value):
+    SEEN.append(value)
+    return len(SEEN)
+"""
+WAYS_TO_THE_TABLE = """
+import importlib, importlib.util, inspect, pickle, pkgutil, runpy
+from multiprocessing import get_context
+def imported():
+    import tasks
+    return tasks.add(x)
+def from_it():
+    from tasks import add
+    return add(x)
+def imported_elsewhere():
+    import helper_of_tasks
+    return helper_of_tasks.add(x)
+def among_the_modules():
+    return sys.modules["tasks"].add(x)
+def changed_there():
+    module = sys.modules["tasks"]
+    module.COUNT = getattr(module, "COUNT", 0) + 1
+    return module.COUNT
+def removed_there():
+    del sys.modules["tasks"]
+    return 0
+def replaced_there():
+    import types
+    is_plain = isinstance(sys.modules["tasks"], types.ModuleType)
+    sys.modules["tasks"] = types.SimpleNamespace()
+    return is_plain
+def imported_again():
+    import tasks
+    tasks.COUNT = 1
+    del sys.modules["tasks"]
+    import tasks as second
+    return [second is tasks, hasattr(second, "COUNT"), second.add(x)]
+def loaded_again():
+    return sys.modules["__main__"].load_tasks().add(x)
+def reloaded():
+    import tasks
+    tasks.add(x)
+    return [importlib.reload(tasks) is tasks, tasks.add(x), tasks.__spec__.name]
+def unpickled():
+    kind = pickle.loads(b"ctasks\\nKind\\n.")
+    return [pickle.loads(pickle.dumps(kind(x))).value, kind is sys.modules["tasks"].Kind]
+def seen():
+    module = sys.modules["tasks"]
+    spec = importlib.util.find_spec("tasks")
+    return [spec is module.__spec__, inspect.getsource(module)[:20], sorted(vars(module)), type(module).__name__]
+def drawn():
+    return sys.modules["tasks"].RANDOM.random()
+def read_by_others():
+    return [len(pkgutil.get_data("tasks", "tasks.py")), len(runpy.run_module("tasks")), len(sys.meta_path)]
+def in_processes():
+    import tasks
+    with get_context("fork").Pool(1) as pool:
+        return pool.map(tasks.add, [x, x])
+ways = [
+    imported, from_it, imported_elsewhere, among_the_modules, changed_there, removed_there, replaced_there, imported_again,
+    loaded_again, reloaded, unpickled, seen, drawn, read_by_others, in_processes, lambda: "tasks" in sys.modules,
+]
+way = ways[x % len(ways)]
+print(way.__name__, way())
+return {"pid": os.getpid()}
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("more", ["", "import tasks", 'TASKS = sys.modules["tasks"]'], ids=["own", "imported", "seen"])
+def test_a_task_finds_the_table_of_tasks_as_a_process_of_its_own(tmp_path, more):
+    found, count = {}, 32
+    for isolate in ("exec", "fork", "warm"):
+        element = built(tmp_path, WAYS_TO_THE_TABLE, isolate, count, more)
+        tasks = Path(element.work, ".hpc", "tasks.py")
+        tasks.write_text(TABLE + tasks.read_text())
+        element.write(element.work / "helper_of_tasks.py", "from tasks import add\n")
+        assert element.run() == 0, element.said
+        assert own_imports(element) == (count if isolate == "exec" else 1)
+        found[isolate] = [element.log(task).replace("a library that talks\n", "") for task in range(count)]
+    assert found["fork"] == found["exec"]
+    assert found["warm"] == found["exec"]
+
+
+def test_a_table_of_tasks_that_puts_something_else_in_its_place(tmp_path):
+    body = """
+module = sys.modules["tasks"]
+module.count += 1
+return {"count": module.count}
+"""
+    element = built(tmp_path, body, "warm", 3)
+    tasks = Path(element.work, ".hpc", "tasks.py")
+    tasks.write_text(f"{tasks.read_text()}import sys, types\nsys.modules['tasks'] = types.SimpleNamespace(count=0)\n")
+    assert element.run() == 0, element.said
+    assert metrics(element, 3) == [{"count": 1}] * 3
+    assert "tasks.py puts something else in its own place" in element.said
+
+
+def test_what_a_module_holds_of_the_table_of_tasks_is_found_as_it_was(tmp_path):
+    element = built(tmp_path, "import kept\nreturn {'first': kept.CALLS[0](), 'pid': os.getpid()}", "warm", 3)
+    tasks = Path(element.work, ".hpc", "tasks.py")
+    lines = "import kept\nSEEN = []\ndef add():\n    SEEN.append(1)\n    return len(SEEN)\nkept.CALLS.append(add)\n"
+    tasks.write_text(lines + tasks.read_text())
+    element.write(element.work / "kept.py", "CALLS = []\n")
+    assert element.run() == 0, element.said
+    found = metrics(element, 3)
+    assert [one["first"] for one in found] == [1, 1, 1]
+    assert len({one["pid"] for one in found}) == 3
+
+
+def test_a_task_that_replaces_a_module_ends_its_worker(tmp_path):
+    body = """
+import types
+first = sys.modules["helper"].SEEN
+sys.modules["helper"] = types.SimpleNamespace(SEEN="another")
+return {"is_first": int(first == "y"), "pid": os.getpid()}
+"""
+    element = built(tmp_path, body, "warm", 3, "import helper")
+    element.write(element.work / "helper.py", "SEEN = 'y'\n")
+    assert element.run() == 0, element.said
+    found = metrics(element, 3)
+    assert [one["is_first"] for one in found] == [1, 1, 1]
+    assert len({one["pid"] for one in found}) == 3
+
+
 IMPORTS_OF_A_TASK = {
     "reads-a-parameter": 'SEEN = os.environ.get("X")',
     "reads-the-environment": 'SEEN = dict(os.environ).get("X")',

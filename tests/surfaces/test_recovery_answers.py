@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 from experiment import WRITE, make_repo, submit, watch, write
@@ -206,4 +207,23 @@ def test_the_remedy_for_a_missing_package_runs_the_tasks_once_it_is_there(site, 
     write(package, "")
     command = blocked["remedy"].rpartition(": hpc-agent ")[2]
     assert run_cli(*command.split(), cwd=repo).data["groups"][0]["tasks"] == "0-1"
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_the_templates_of_a_run_are_found_again(run_cli, tmp_path, kind):
+    repo = make_repo(tmp_path / "repo", [{"x": 1}])
+    sent = submit(run_cli, repo, "test -e ok", "--mem-mb", "50", "--walltime-sec", "60")
+    assert watch(run_cli, repo)["lifecycle_state"] == "failed"
+    work = Path(sent["remote_path"]) / "work"
+    templates = work / ".hpc" / "templates"
+    assert (templates.readlink().is_absolute(), templates.is_dir()) == (False, True)
+    if kind == "folder":  # as earlier versions made it
+        copy = templates.with_name("copy")
+        shutil.copytree(templates, copy)
+        templates.unlink()
+        copy.rename(templates)
+    (work / "ok").touch()
+    assert run_cli("resubmit", "--classes", "code_error", cwd=repo).data["resubmitted"] == 1
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"

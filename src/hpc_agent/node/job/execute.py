@@ -14,7 +14,7 @@ from ..shared.processes import PASSED_ON, born, pass_on, signal_group, table
 from ..shared.rungs import LAST_REPORT
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 from .outputs import Log
-from .plain_command import words_of
+from .plain_command import plain_start
 
 CHUNK = 1 << 16
 LAST_READS = 16  # of one chunk: a pipe holds at most 1 MiB
@@ -100,13 +100,13 @@ Fork = Optional[Callable[[int], Optional[Running]]]
 
 def _start(command: str, env: Dict[str, str], cwd: str, output: int) -> Running:
     """Start the user's shell command as a child of this process, with its output in the pipe ``output``."""
-    plain = words_of(command, env, cwd)
+    plain = plain_start(command, env, cwd)
     child: Optional["subprocess.Popen[bytes]"] = None
     if plain is not None:
         with suppress(OSError):  # bash tells why it cannot be started, or runs it as a script
-            child = _popen(plain, dict(env, PWD=os.path.realpath(cwd)), cwd, output)
+            child = _popen(plain.words, plain.program, plain.env, cwd, output)
     if child is None:
-        child = _popen(["/bin/bash", "-c", command], env, cwd, output)
+        child = _popen(["/bin/bash", "-c", command], "/bin/bash", env, cwd, output)
     pid = child.pid
 
     def ended() -> Optional[Ended]:
@@ -119,9 +119,9 @@ def _start(command: str, env: Dict[str, str], cwd: str, output: int) -> Running:
     return Running(pid, ended)
 
 
-def _popen(words: List[str], env: Dict[str, str], cwd: str, output: int) -> "subprocess.Popen[bytes]":
+def _popen(words: List[str], program: str, env: Dict[str, str], cwd: str, output: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        words, stdin=DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
+        words, executable=program, stdin=DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
     )
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..shared.processes import PASSED_ON
+from .unread_module import without_unread
 from .worker_imports import KIT, Program, own_modules
 from .worker_messages import receive, send
 from .worker_random import restorers
@@ -58,7 +59,7 @@ class Worker(object):
         """Prepare for the fork. ``fixed``: the variables that an import has set; ``keep``: run more than one task."""
         self._program, self._fixed = program, fixed
         self._restorers = restorers(program.root, program.seeded)
-        self._values = Values(own_modules(program.root)) if keep else None
+        self._values = Values(without_unread(own_modules(program.root))) if keep else None
         self.why_one = _why_one(self._values) if self._values is not None else ""
         if self.why_one:
             self._values = None

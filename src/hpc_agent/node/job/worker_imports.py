@@ -13,8 +13,9 @@ import sys
 import threading
 import types
 from contextlib import contextmanager
-from importlib.util import spec_from_loader
 from typing import Any, Dict, Iterator, List, Set, Tuple
+
+from .unread_module import loader_for, mark_unread
 
 # Libraries that hold threads, devices or connections once they are imported, which a fork would share.
 UNSAFE = frozenset("cupy cuda dask_cuda jax jaxlib juliacall julia mpi4py pycuda pyspark ray rpy2 tensorflow".split())
@@ -111,11 +112,16 @@ class Program(object):
         sys.argv[:] = [CLI]
         self.entries: Dict[str, Any] = {}
         with watched_environment() as self.read, _noted_seeds() as self.seeded:
+            before = set(own_modules(root))
             tasks = self.namespace["load_tasks"]()
-            self.namespace["load_tasks"] = lambda: tasks
-            _import_at_need(tasks)
+            if sys.modules.get(tasks.__name__, tasks) is not tasks:
+                raise ImportError("tasks.py puts something else in its own place")
+            flags = tasks.FLAGS
+            self.namespace["load_tasks"] = loader_for(self.namespace, tasks)
+            if set(own_modules(root)) - before <= {tasks.__name__}:  # others may hold, and change, something of it
+                mark_unread(tasks)
             self._load(functions)
-        self.names = _names(self.namespace["choose"], tasks.FLAGS, self.entries)
+        self.names = _names(self.namespace["choose"], flags, self.entries)
 
     def _load(self, functions: List[str]) -> None:
         kit = importlib.import_module(KIT)
@@ -140,33 +146,6 @@ class Program(object):
                         importlib.import_module("%s.%s" % (module.__name__, attribute))
                 except (Exception, SystemExit):  # noqa: BLE001, S112 - the task will raise it again
                     continue
-
-
-class _AtNeed(object):
-    """Imports one module, which is loaded already, once somebody asks for it by its name."""
-
-    def __init__(self, module: types.ModuleType) -> None:
-        self._module, self._spec = module, module.__spec__
-
-    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Any:
-        if name != self._module.__name__ or name in sys.modules:  # a reload runs the file anew
-            return None
-        return spec_from_loader(name, self)  # type: ignore[arg-type]
-
-    def create_module(self, _spec: Any) -> types.ModuleType:
-        return self._module
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        module.__spec__ = self._spec
-
-
-def _import_at_need(module: types.ModuleType) -> None:
-    """Take tasks.py out of the imported modules, until a module or a task imports it.
-
-    Its values are then no state of the tasks, to be looked at after each of them: a run of 100,000 has as many rows.
-    """
-    sys.meta_path.insert(0, _AtNeed(module))
-    del sys.modules[module.__name__]
 
 
 def _names(choose: Any, flags: Dict[str, Any], entries: Dict[str, Any]) -> Dict[str, str]:

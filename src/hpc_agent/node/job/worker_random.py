@@ -4,6 +4,7 @@ import random
 import sys
 from typing import Any, Callable, List, Optional, Set
 
+from .unread_module import without_unread
 from .worker_imports import own_modules
 
 
@@ -23,7 +24,7 @@ def restorers(root: str, seeded: Set[str]) -> List[Callable[[], Any]]:
         seed = torch.initial_seed()
         found += [lambda: torch.manual_seed(seed), _putting(torch, "get_rng_state", "set_rng_state")]
     seen = {id(getattr(random, "_inst", None))}
-    for module in own_modules(root).values():
+    for module in without_unread(own_modules(root)).values():
         for value in list(module.__dict__.values()):
             restore = restorer_of(value) if id(value) not in seen else None
             if restore is not None:

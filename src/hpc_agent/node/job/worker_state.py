@@ -20,6 +20,7 @@ import weakref
 from contextlib import suppress
 from typing import Any, Callable, List, Tuple
 
+from .unread_module import is_unread
 from .worker_imports import own_modules
 from .worker_loggers import Loggers
 from .worker_values import Values
@@ -84,7 +85,8 @@ class State(Remains):
         self._gc = gc.isenabled(), gc.get_threshold()
         self._loggers = Loggers(root)
         self._values = values
-        self._modules, self._own = len(sys.modules), len(own_modules(root))
+        self._modules, self._own = len(sys.modules), own_modules(root)
+        self._unread = [module for name, module in self._own.items() if name not in values.own]
         self._tasks, self._rss = 0, resident_kib()
         self._task_names: List[str] = []
 
@@ -106,10 +108,14 @@ class State(Remains):
             return "other limits"
         if has_children():
             return "a child process"
+        if any(sys.modules.get(name) is not module for name, module in self._own.items()):
+            return "a module of the repo"
         if len(sys.modules) != self._modules:
             self._modules = len(sys.modules)
-            if len(own_modules(self._root)) != self._own:
+            if len(own_modules(self._root)) != len(self._own):
                 return "another module of the repo"
+        if not all(map(is_unread, self._unread)):
+            return "the use of a module whose values were not looked at"
         return self._values.put_back()
 
     def _put_back_process(self) -> None:

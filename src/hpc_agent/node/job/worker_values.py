@@ -43,7 +43,7 @@ class Values(object):
 
     def __init__(self, modules: Dict[str, types.ModuleType]) -> None:
         self._spaces = [(module, dict(module.__dict__)) for module in [builtins, *modules.values()]]
-        self._own = frozenset(modules)
+        self.own = frozenset(modules)
         self._copies: List[Tuple[str, Callable[[], Any], Any]] = []
         self._caches: List[Any] = []
         self._seen: Dict[int, Any] = {}  # the objects are kept, so that their numbers stay theirs
@@ -117,7 +117,7 @@ class Values(object):
         return all(self._look(one, name) for one in held)
 
     def _look_at_class(self, value: Any, name: str) -> bool:
-        if value.__module__ not in self._own:
+        if value.__module__ not in self.own:
             return True  # of a library
         self._copies.append((name, lambda: dict(vars(value)), dict(vars(value))))
         hidden = (
@@ -134,7 +134,7 @@ class Values(object):
     def _look_at_object(self, value: Any, kind: type, name: str) -> bool:
         if kind.__module__ in DESCRIBING:
             return True
-        is_plain = all(one.__module__ in self._own or one is object for one in kind.__mro__)
+        is_plain = all(one.__module__ in self.own or one is object for one in kind.__mro__)
         slots = any("__slots__" in vars(one) for one in kind.__mro__)
         if not hasattr(value, "__dict__") or slots or not (is_plain or kind in HOLDERS or _is_namespace(kind)):
             return False
