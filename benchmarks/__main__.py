@@ -26,6 +26,8 @@ from benchmarks.results import Book, Result, load, save
 from benchmarks.results_page import page, row_section
 from benchmarks.runner import Options, machine, measure
 
+QUICK = "\nTried with fewer tasks than this text says, to see that the row works: these are no measurements.\n"
+
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
@@ -101,7 +103,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for row in wanted:
             begin(row)
             result = measure(row, Options(options.quick, options.without_peers), step)
-            tell(row_section(row, result))
+            tell(row_section(row, result) + (QUICK if options.quick else ""))
             ours = [one for one in result.skipped if one.name == US]
             broken += [f"{row.id}: {why}" for why in (result.broken_off, *(one.why for one in ours)) if why]
             if not options.quick and not keep(load(), rows, result):

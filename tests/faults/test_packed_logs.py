@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from dispatched_element import Element, until
 
+from hpc_agent.node.look.accounting import explain
+from hpc_agent.node.look.attempts import Attempts
 from hpc_agent.node.look.logs import added, end_of, newest_log
+from hpc_agent.node.schedulers.base import AccountingRow
 from hpc_agent.node.shared.task_records import Records
 from hpc_agent.node.why import answers
 
@@ -78,3 +81,31 @@ def test_a_failure_is_explained_by_its_own_part(element, tmp_path):
     rows = shown(element, tmp_path)
     assert rows[2]["cause"] == "missing_module"
     assert [rows[task]["content"] for task in (1, 3)] == ["fine", "fine"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        ("out_of_memory", ["signal", "out_of_memory", "out_of_memory"]),
+        ("timeout", ["signal", "signal", "timeout"]),
+        ("node_failure", ["signal", "signal", "node_failure"]),
+        ("exit", ["signal", "signal", "signal"]),
+    ],
+)
+def test_the_end_of_an_element_is_that_of_its_last_task_alone(tmp_path, cause, expected):
+    """Tasks that crashed while the element went on were not ended by what ended the element; the kernel kills for memory."""
+
+    class Scheduler:
+        def accounting(self, jobs, since):
+            return [AccountingRow(job, 0, cause, "IN ITS WORDS") for job in jobs]
+
+    crashes = "case $HPC_TASK_ID in 1) kill -SEGV $$;; 2|3) kill -KILL $$;; esac"
+    element = Element(tmp_path)
+    element.array = {"job_id": "1", "state": "submitted", "at": 1.0}
+    element.submit(crashes, 4)
+    assert element.run() == 1
+    attempts = Attempts(element.folder)
+    explain(attempts, Scheduler(), [])
+    facts = attempts.records.failed
+    assert [facts[task].cause for task in (1, 2, 3)] == expected
+    assert ["IN ITS WORDS" in facts[task].message for task in (1, 2, 3)] == [cause != "signal" for cause in expected]

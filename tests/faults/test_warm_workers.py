@@ -170,6 +170,8 @@ def seen():
         "stdin": sys.stdin.read(), "open": len([d for d in os.listdir("/proc/self/fd") if int(d) < 3]),
         "priority": os.getpriority(os.PRIO_PROCESS, 0), "main": sys.modules["__main__"].__file__, "name": __name__,
         "group": os.getpgid(0) == os.getpid(), "loop": asyncio.new_event_loop().close() is None,
+        "precision": decimal.getcontext().prec, "locale": locale.setlocale(locale.LC_ALL),
+        "switch": sys.getswitchinterval(), "digits": getattr(sys, "get_int_max_str_digits", int)(),
         "made": hasattr(sys.modules[__name__], "MADE"), "cache": gc.get_threshold(), "cwdfile": os.path.exists("left"),
     }
 os.umask(0o22)
@@ -188,6 +190,8 @@ def change_all():
     random.seed(3); sys.stdout = open(os.devnull, "w"); sys.stderr = sys.stdout; sys.stdin = None
     warnings.simplefilter("error"); gc.disable(); gc.set_threshold(1); sys.setrecursionlimit(5000)
     sys.excepthook = threading.excepthook = lambda *_: None; sys.settrace(lambda *_: None)
+    decimal.getcontext().prec = 3; locale.setlocale(locale.LC_ALL, "C"); sys.setswitchinterval(1)
+    getattr(sys, "set_int_max_str_digits", int)(0)
     logging.basicConfig(level=5); signal.setitimer(signal.ITIMER_REAL, 600); __builtins__["print"] = len
 change_all()
 COUNT += 1; MADE = 1

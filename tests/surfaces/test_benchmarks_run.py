@@ -35,6 +35,7 @@ def test_small_rows_on_this_machine():
     assert done.returncode == 0, done.stdout + done.stderr
     for row in LOCAL:
         assert f"## {row}\n" in done.stdout
+    assert done.stdout.count("these are no measurements") == len(LOCAL)
     for side in ("| hpc-agent |", "| loop in one job |", "| 10,000 tasks |"):
         assert side in done.stdout
     assert "- Parsl: skipped, --without-peers" in done.stdout

@@ -178,6 +178,7 @@ def test_age_and_number_choose_runs_and_the_answer_stays_short(run_cli, ended):
         (("--what", "log", "--keep-latest", "1"), "what"),
         (("--what", "all,logs", "--keep-latest", "1"), "what"),
         (("--what", "all", "--older-than", "30:00"), "older_than"),
+        (("--older-than", "never"), "older_than"),
         (("--what", "logs", "--local", "--keep-latest", "1"), "local"),
         (("--confirm", "x"), "what"),
     ],
@@ -186,11 +187,21 @@ def test_a_request_without_sense_is_refused(run_cli, tmp_path, words, field):
     repo = make_repo(tmp_path / "repo", [{"x": 1}])
     answer = prune(run_cli, repo, *words)
     assert (answer.code, answer.envelope["error_code"], answer.envelope["field"]) == (1, "spec_invalid", field)
+    assert "prune-runs" in answer.envelope["remediation"]
+
+
+def test_the_newest_run_is_the_latest(run_cli, ended):
+    repo, run_id, _ = ended
+    look = prune(run_cli, repo, "latest", "--what", "results").data
+    assert look["chosen"]["runs"] == 1
+    assert f" {run_id} " in look["next_step"] + " "
+    assert prune(run_cli, repo, *look["next_step"].split()[2:]).data["removed"]
 
 
 def test_a_run_that_nobody_knows(run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": 1}])
     assert prune(run_cli, repo, "nothing").envelope["error_code"] == "run_not_found"
+    assert "Did you mean" not in prune(run_cli, repo, "latest").envelope["remediation"]
     assert prune(run_cli, repo).data["held"]["runs"] == 0
 
 

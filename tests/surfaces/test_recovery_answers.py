@@ -227,3 +227,39 @@ def test_the_templates_of_a_run_are_found_again(run_cli, tmp_path, kind):
     (work / "ok").touch()
     assert run_cli("resubmit", "--classes", "code_error", cwd=repo).data["resubmitted"] == 1
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+
+
+def test_a_refused_resubmission_names_the_command_that_is_heeded(site, run_cli, tmp_path):
+    repo, sent = failing_run(run_cli, tmp_path, ["bug"] * 4)
+    watch(run_cli, repo)
+    run_id = sent["run_id"]
+    command = f"hpc-agent resubmit --run-id {run_id} --classes code_error --force"
+    for words in ((), ("--classes", "code_error")):
+        refused = run_cli("resubmit", *words, cwd=repo).envelope
+        assert refused["error_code"] == "needs_resolution"
+        assert f"'{command}'" in refused["remediation"]
+        assert "Correct the code" in refused["remediation"]
+    named = run_cli("resubmit", "--task-id", "1,2,3,0", "--mem-mb", "64", cwd=repo).envelope["remediation"]
+    assert f"'hpc-agent resubmit --run-id {run_id} --task-id 1,2,3,0 --mem-mb 64 --force'" in named
+    assert run_cli(*command.split()[1:], cwd=repo).data["resubmitted"] == 4
+
+
+def test_a_task_that_there_is_not_is_refused_with_those_that_there_are(site, run_cli, tmp_path):
+    repo, sent = failing_run(run_cli, tmp_path, ["bug", "fine"])
+    watch(run_cli, repo)
+    for words in (("logs", "--task-id", "999"), ("resubmit", "--task-id", "0,999")):
+        refused = run_cli(*words, cwd=repo).envelope
+        assert (refused["error_code"], refused["field"]) == ("spec_invalid", "task_id")
+        assert "there is no task 999" in refused["message"]
+        assert "tasks 0 to 1" in refused["remediation"]
+        assert f"'hpc-agent failures --run-id {sent['run_id']}'" in refused["remediation"]
+    assert "'hpc-agent describe logs'" in run_cli("logs", "--task-id", "x", cwd=repo).envelope["remediation"]
+
+
+def test_the_remedy_of_a_killed_task_names_its_log(site, run_cli, tmp_path):
+    repo, sent = failing_run(run_cli, tmp_path, ["fine", "kill"], f'[ "$MODE" != kill ] || kill -SEGV $$; {WRITE}')
+    (blocked,) = watch(run_cli, repo)["blocked"]
+    command = f"hpc-agent logs --run-id {sent['run_id']} --task-id 1"
+    assert blocked["remedy"].endswith(command)
+    assert run_cli("failures", cwd=repo).data["clusters"][0]["remedy"].endswith(command)
+    assert run_cli(*command.split()[1:], cwd=repo).data["logs"][0]["cause"] == "signal"

@@ -1160,7 +1160,7 @@ def clusters_add(
         name: name of the cluster; the first part of the host by default
         user: login name; by default what ~/.ssh/config says
         scratch: folder there for runs; found by default
-        scheduler: slurm, sge or local; found by default
+        scheduler: slurm, sge, local or one of a plug-in; found by default
         account: account or project; the default one of SLURM is found
         default_partition: partition or queue; the site's default is found
         python: Python 3.6 or newer there
@@ -2147,7 +2147,7 @@ def prune_runs(
     stay, and so does what they share with other runs. After a kill the same call goes on.
 
     Args:
-        run_ids: only these runs
+        run_ids: only these runs; 'latest' is the newest of the repo
         what: logs; work: the copy of the code; checkpoints; results; outputs: other output folders; all: the
             whole run
         older_than: runs in which nothing has changed for so long: 30d, 12h

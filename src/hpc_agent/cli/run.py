@@ -22,7 +22,7 @@ from hpc_agent.contract import envelope
 from hpc_agent.contract.any_error import as_hpc_error
 from hpc_agent.contract.catalogue import CatalogueEntry, load_catalogue
 from hpc_agent.contract.primitive import REGISTRY, Request
-from hpc_agent.errors import HpcError
+from hpc_agent.errors import HpcError, SpecInvalid
 from hpc_agent.world import World
 
 
@@ -76,7 +76,11 @@ class _Call:
         verb, rest = find_verb(words, catalogue)
         self.chosen, self.world = chosen, World()
         prepare_terminals(self.world.env)
-        document = parse_request(verb, catalogue[verb], rest, self.world.stdin, self.world.cwd)
+        try:
+            document = parse_request(verb, catalogue[verb], rest, self.world.stdin, self.world.cwd)
+        except SpecInvalid as error:  # there is no adviser yet, which would name the verb
+            error.remediation = error.remediation.replace("<verb>", verb)
+            raise
         self.verb, self.document = batch_in(verb, document)
         self.entry = catalogue[self.verb]
         importlib.import_module(self.entry.module)

@@ -18,7 +18,7 @@ from .unread_module import without_unread
 from .worker_imports import KIT, Program, own_modules
 from .worker_messages import receive, send
 from .worker_random import restorers
-from .worker_state import Remains, State, flush, new_filters
+from .worker_state import Remains, State, flush, new_filters, with_own_context
 from .worker_values import Values
 
 
@@ -89,7 +89,7 @@ class Worker(object):
             self._metrics, self._result_dir = None, os.environ.get("HPC_RESULT_DIR") or "."
             send(channel, {"pid": os.getpid(), "cpu": used, "fresh": is_fresh})  # from here on the task has begun
             with new_filters():
-                code = self._execute()
+                code = with_own_context(self._execute)
             if not self._go_on(code, used, is_fresh):
                 return code
             task = receive(channel)

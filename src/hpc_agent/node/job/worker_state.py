@@ -3,11 +3,13 @@
 What cannot be put back is told, and the process runs no further task.
 """
 
+import _locale
 import _signal  # type: ignore[import-not-found] # its functions make no enumerations
 import _thread
 import atexit
 import fcntl
 import gc
+import importlib
 import os
 import resource
 import signal
@@ -27,6 +29,8 @@ from .worker_values import Values
 
 SIGNALS = tuple(number for number in range(1, signal.NSIG) if number not in (signal.SIGKILL, signal.SIGSTOP))
 LIMITS = tuple(sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}))
+# Settings of the interpreter, of which some came with later versions of Python: sys.get..., sys.set...
+SETTINGS = ("recursionlimit", "switchinterval", "_int_max_str_digits")
 HOOKS, LISTS = ("excepthook", "displayhook", "unraisablehook"), ("path", "path_hooks", "meta_path", "argv")
 # A process that has grown by this is replaced: memory that a task has left counts for the next one.
 GROWTH_KIB = 64 << 10
@@ -76,7 +80,8 @@ class State(Remains):
         self._lists: List[Tuple[str, List[Any], List[Any]]] = [
             (n, getattr(sys, n), list(getattr(sys, n))) for n in LISTS
         ]
-        self._recursion, self._umask = sys.getrecursionlimit(), os.umask(0o22)
+        self._settings = [(set_it, get_it()) for get_it, set_it in _settings()]
+        self._locale, self._umask = _locale.setlocale(_locale.LC_ALL, None), os.umask(0o22)
         os.umask(self._umask)
         self._handlers = signal_handlers()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -143,7 +148,10 @@ class State(Remains):
             setattr(sys, name, one)
         sys.settrace(None)
         sys.setprofile(None)
-        sys.setrecursionlimit(self._recursion)
+        for set_it, value in self._settings:
+            set_it(value)
+        if _locale.setlocale(_locale.LC_ALL, None) != self._locale:
+            _locale.setlocale(_locale.LC_ALL, self._locale)
         enabled, threshold = self._gc
         gc.enable() if enabled else gc.disable()
         gc.set_threshold(*threshold)
@@ -179,6 +187,32 @@ class State(Remains):
             gc.collect()
             return "memory" if resident_kib() > self._rss + GROWTH_KIB else ""
         return ""
+
+
+def with_own_context(call: Callable[[], int]) -> int:
+    """Call it in a copy of the context variables: what it sets there, such as NumPy's handling of errors, ends with it."""
+    try:
+        contextvars: Any = importlib.import_module("contextvars")
+    except ImportError:  # Python 3.6
+        return _with_own_decimals(call)
+    return int(contextvars.copy_context().run(_with_own_decimals, call))
+
+
+def _with_own_decimals(call: Callable[[], int]) -> int:
+    """Call it with a copy of the context of decimals, which is one object for all copies of the context variables."""
+    decimals: Any = sys.modules.get("decimal")
+    if decimals is None:
+        return call()
+    before = decimals.getcontext()
+    decimals.setcontext(before.copy())
+    try:
+        return call()
+    finally:
+        decimals.setcontext(before)
+
+
+def _settings() -> List[Tuple[Callable[[], Any], Callable[[Any], None]]]:
+    return [(getattr(sys, "get" + n), getattr(sys, "set" + n)) for n in SETTINGS if hasattr(sys, "set" + n)]
 
 
 def signal_handlers() -> Tuple[Any, ...]:

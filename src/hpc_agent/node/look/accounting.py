@@ -1,5 +1,6 @@
 """Explain tasks that ended without a record, and tasks that were killed, from the scheduler's accounting."""
 
+import signal
 import time
 from typing import Any, Dict, List, Tuple
 
@@ -84,7 +85,8 @@ def _refine(attempts: Attempts, killed: List[int], found: Rows) -> None:
         facts = failed[task]
         row = found.get((str(facts.job), facts.element or 0))
         if row is not None:
-            cause, raw = (facts.cause, None) if row.cause in (None, "exit", "signal") else (row.cause, row.raw)
+            is_own = row.cause in (None, "exit", "signal") or _ended_before(attempts, task, row)
+            cause, raw = (facts.cause, None) if is_own else (row.cause, row.raw)
             kept[str(task)] = {"generation": facts.generation, "attempt": facts.attempt, "cause": cause, "raw": raw}
     for task, facts in failed.items():
         if attempts.state[task] == FAILED and attempts.is_explained(task):
@@ -92,3 +94,9 @@ def _refine(attempts: Attempts, killed: List[int], found: Rows) -> None:
             said = "; the scheduler says %s" % known["raw"] if known["raw"] else ""
             message = "its walltime was over" if known["cause"] == "timeout" else facts.message
             failed[task] = facts._replace(cause=known["cause"], raw=known["raw"], message=message + said)
+
+
+def _ended_before(attempts: Attempts, task: int, row: AccountingRow) -> bool:
+    """Return True if the task ended by itself, and the element later. The kernel may kill one task for its memory."""
+    is_of_kernel = row.cause == "out_of_memory" and attempts.records.failed[task].signal == signal.SIGKILL
+    return attempts.was_followed(task) and not is_of_kernel

@@ -73,6 +73,13 @@ class Attempts(object):
         facts, known = self.records.failed[task], self.cache.get("refined", {}).get(str(task))
         return bool(known and known["generation"] == facts.generation and known.get("attempt") == facts.attempt)
 
+    def was_followed(self, task: int) -> bool:
+        """Return True if the packed element of the task's failed record began another task in its place."""
+        generation = self.records.failed[task].generation
+        entry = next((array for array in reversed(self.arrays_with(task)) if array.generation == generation), None)
+        log = self.log_of(entry, task) if entry is not None else None
+        return log is not None and task not in log.last_begun()
+
     def has_ended(self, entry: Array, task: int) -> bool:
         """Return True if the task's failed record is final for this array."""
         facts = self.records.failed[task]

@@ -3,6 +3,8 @@
 from typing import List, NamedTuple, Optional
 
 RESUBMIT = "hpc-agent resubmit --run-id RUN --classes "
+# How the reason of a refusal begins where no resubmission can ask for more.
+AT_LIMIT = "it asks for"
 _LOGS = "hpc-agent logs --run-id RUN --task-id N"
 
 

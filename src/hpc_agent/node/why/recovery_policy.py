@@ -5,7 +5,7 @@ import math
 from collections import Counter, OrderedDict
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from ..shared.failure_classes import BY_NAME, FailureClass
+from ..shared.failure_classes import AT_LIMIT, BY_NAME, FailureClass
 from ..shared.ranges import encode_ranges
 from .diagnosis import Diagnosis, remedy_of
 
@@ -146,7 +146,7 @@ def _resources(diagnosis: Diagnosis, kind: FailureClass, policy: Policy) -> Tupl
     if name and not policy.overrides.get(name):
         request, cap = asked.get(name), policy.caps.get(name)
         if cap and request and request >= cap:
-            return "it asks for %d %s" % (request, limit), {}
+            return "%s %d %s" % (AT_LIMIT, request, limit), {}
         used = diagnosis.facts.max_rss_mb if name == "mem_mb" else None
         base = max(float(request or 0.0), float(used or 0.0))
         more = math.ceil(base * (kind.multiplier or 1.0) / step) * step if base else first

@@ -81,7 +81,7 @@ def failures(request: FailuresRequest, world: World) -> FailuresResult:
     answer = run.node.ask("failures", run_id, {"lines": request.lines})
     classes: dict[str, int] = {}
     for cluster in answer["clusters"]:
-        cluster["remedy"] = run.remedy(cluster["remedy"])
+        cluster["remedy"] = run.remedy(cluster["remedy"], cluster["sample"]["task"])
         classes[cluster["class"]] = classes.get(cluster["class"], 0) + cluster["count"]
     return FailuresResult(
         run_id=run_id,
@@ -140,6 +140,7 @@ def logs(request: LogsRequest, world: World) -> LogsResult:
     if not request.task_id and not request.all_failed:
         raise SpecInvalid("name tasks with --task-id or give --all-failed", field="task_id")
     run = known_run(world, request)
+    run.refuse_unknown_tasks(request.task_id)
     question = {"tasks": request.task_id, **{name: getattr(request, name) for name in ("all_failed", "lines", "limit")}}
     answer = run.node.ask("logs", run.record.run_id, question)
     if request.follow:

@@ -37,7 +37,7 @@ from hpc_agent.world import World
 class PruneRunsRequest(Request):
     """The runs, and what of them to remove. Without ``what`` nothing is chosen."""
 
-    run_ids: Annotated[list[str], doc("only these runs")] = []
+    run_ids: Annotated[list[str], doc("only these runs; 'latest' is the newest of the repo")] = []
     what: Annotated[
         list[str],
         doc(
@@ -101,6 +101,9 @@ def prune_runs(request: PruneRunsRequest, world: World) -> PruneRunsResult:
     _check(request)
     repo, journal = journal_of(world, request.experiment_dir)
     records, problems = journal.all(never_sent=True)
+    if records and "latest" in request.run_ids:
+        named = [records[0].run_id if run_id == "latest" else run_id for run_id in request.run_ids]
+        request = msgspec.structs.replace(request, run_ids=named)
     unknown = set(request.run_ids) - {record.run_id for record in records}
     if unknown and not request.cluster:
         journal.load(min(unknown))  # RunNotFound, with the ids that are near
@@ -147,8 +150,17 @@ def _check(request: PruneRunsRequest) -> None:
             field="run_ids",
             remediation="Run 'hpc-agent prune-runs --older-than 30d --what all', or with --run-ids or --keep-latest.",
         )
+    if request.older_than:
+        _seconds(request.older_than)
     if request.confirm and not request.what:
         raise SpecInvalid("confirm needs what was to be removed", field="what", remediation=_AGAIN)
+
+
+def _seconds(age: str) -> int:
+    try:
+        return parse_duration(age, "older_than")
+    except SpecInvalid as error:
+        raise SpecInvalid(error.message, field="older_than", remediation=_AGAIN) from None
 
 
 _AGAIN = "Run 'hpc-agent prune-runs --older-than 30d --what all' to see what would go."
@@ -179,7 +191,7 @@ def _look(
 
 def _choose(request: PruneRunsRequest, world: World, rows: list[HeldRun]) -> None:
     """Set the action of each row: what was asked for goes, unless it is blocked."""
-    oldest = world.now() - parse_duration(request.older_than, "older_than") if request.older_than else None
+    oldest = world.now() - _seconds(request.older_than) if request.older_than else None
     kept = {row.run_id for row in rows[: request.keep_latest or 0]}
     for row in rows:
         # What this machine keeps of a run that is gone may go too.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import NeedsResolution, SchedulerRefused, SpecInvalid, SubmissionUnknown
-from hpc_agent.node.shared.failure_classes import CATALOGUE
+from hpc_agent.node.shared.failure_classes import AT_LIMIT, CATALOGUE
 from hpc_agent.ops.run.fields import Positive, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
-from hpc_agent.ops.run.resubmission import ResubmitResult, limits_of, resubmit_failed
+from hpc_agent.ops.run.resubmission import ResubmitResult, command_of, limits_of, resubmit_failed
 from hpc_agent.world import World
 
 CLASSES = tuple(kind.name for kind in CATALOGUE)
@@ -55,6 +55,7 @@ def resubmit(request: ResubmitRequest, world: World) -> ResubmitResult:
             field="classes",
             remediation="'hpc-agent failures' names the class of each failure.",
         )
+    run.refuse_unknown_tasks(request.task_id)
     overrides = {name: getattr(request, name) for name in ("mem_mb", "walltime_sec", "cpus", "gpus")}
     policy = {
         "tasks": request.task_id,
@@ -72,7 +73,24 @@ def resubmit(request: ResubmitRequest, world: World) -> ResubmitResult:
         line = f"for example {line}" if line and first["count"] > 1 else line
         raise NeedsResolution(
             f"{tasks} failed tasks need a person; {first['count']} of them are {first['class']} ({line}): {first['why']}",
-            remediation=first["remedy"],
+            remediation=_remedy(run.record.run_id, first, policy),
             details={"blocked": answer.blocked[:20], "run_id": answer.run_id},
         )
     return answer
+
+
+def _remedy(run_id: str, refusal: dict[str, Any], policy: dict[str, Any]) -> str:
+    """Return the remedy of the class, and the command that sends the tasks again as they are where it would be heeded."""
+    remedy: str = refusal["remedy"]
+    is_named = bool(policy["tasks"] or policy["classes"])
+    offers_it = "hpc-agent resubmit" in remedy and not is_named
+    if policy["force"] or offers_it or refusal["why"].startswith(AT_LIMIT):
+        return remedy
+    command = command_of(
+        run_id, {**({} if is_named else {"classes": [refusal["class"]]}), **_given(policy), "force": True}
+    )
+    return f"Where the cause lay outside of the code and is mended: '{command}'. Otherwise: {remedy}"
+
+
+def _given(policy: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in policy.items() if value}

@@ -50,7 +50,7 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str) -
     except (RunNotFound, JournalCorrupt, SchemaIncompat):
         sidecar = None
     for group in found["groups"]:
-        group["remedy"] = run.remedy(group["remedy"])
+        group["remedy"] = run.remedy(group["remedy"], group["sample"]["task"])
     left_out, waves = [], found["waves"]
     if found["more_groups"]:
         left_out.append(f"{found['more_groups']} kinds of failures beyond the first {len(found['groups'])}")

@@ -50,13 +50,25 @@ class KnownRun:
     record: RunRecord
     node: Node
 
-    def remedy(self, text: str) -> str:
-        """Return a remedy of the node side with this run's id, and with the command that submitted the run."""
-        text = text.replace("RUN", self.record.run_id)
+    def remedy(self, text: str, task: int) -> str:
+        """Return a remedy of the node side with this run's id, a failed task, and the command that submitted the run."""
+        text = text.replace("RUN", self.record.run_id).replace("--task-id N", f"--task-id {task}")
         command = self.journal.submit_command(self.record.run_id)
         if command and self.record.resubmits:  # tasks needed more than that request: measurements say how much
             command = _LIMITS.sub("", command)
         return with_command(text, command) if command else text
+
+    def refuse_unknown_tasks(self, tasks: list[int]) -> None:
+        """Raise SpecInvalid for an id that no task of the run has."""
+        run_id, total = self.record.run_id, self.record.total_tasks
+        outside = [task for task in tasks if not 0 <= task < total]
+        if total and outside:
+            ids = "task 0 alone" if total == 1 else f"tasks 0 to {total - 1}"
+            raise errors.SpecInvalid(
+                f"there is no task {outside[0]}: {run_id} has {ids}",
+                field="task_id",
+                remediation=f"Name {ids}; 'hpc-agent failures --run-id {run_id}' tells which ones failed.",
+            )
 
     def ask_this_version(self, verb: str, timeout: float | None = None, **question: Any) -> dict[str, Any]:
         """Ask about the run through this version's runtime, for runs of earlier versions too. Returns the answer."""

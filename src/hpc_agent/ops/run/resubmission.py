@@ -70,7 +70,7 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
         run.journal.append(run_id, "resubmitted", request_id=request_id, jobs=jobs, waiting=answer["waiting"])
         run.record.open_resubmit = run.record.open_policy = None
     for refusal in answer["blocked"]:
-        refusal["remedy"] = run.remedy(refusal["remedy"])
+        refusal["remedy"] = run.remedy(refusal["remedy"], refusal["sample"]["task"])
     count = sum(group["count"] for group in answer["groups"])
     return ResubmitResult(
         run_id=run_id,

@@ -32,7 +32,7 @@ class ClustersAddRequest(Request):
     name: Annotated[ClusterKey | None, doc("name of the cluster; the first part of the host by default")] = None
     user: Annotated[str | None, doc("login name; by default what ~/.ssh/config says")] = None
     scratch: Annotated[str | None, doc("folder there for runs; found by default")] = None
-    scheduler: Annotated[str | None, doc("slurm, sge or local; found by default")] = None
+    scheduler: Annotated[str | None, doc("slurm, sge, local or one of a plug-in; found by default")] = None
     account: Annotated[str | None, doc("account or project; the default one of SLURM is found")] = None
     default_partition: Annotated[str | None, doc("partition or queue; the site's default is found")] = None
     python: Annotated[str | None, doc("Python 3.6 or newer there")] = None

@@ -111,7 +111,7 @@ def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) ->
         return
     if seen["state"] == "failed":
         failure = kept["failure"] = seen["failure"]
-        kind, sample, remedy = failure["class"], failure["sample"], run.remedy(failure["remedy"])
+        kind, sample, remedy = failure["class"], failure["sample"], run.remedy(failure["remedy"], 0)
         problem = f"failed ({kind}): {sample['line'] or sample['message']}"
         again = f"hpc-agent resubmit --run-id {run_id} --task-id 0 && hpc-agent verify-canary --run-id {run_id}"
         remedy = remedy.partition(": hpc-agent resubmit ")[0].rstrip(".")
