@@ -807,9 +807,13 @@ def slots_of(element):
 with open(os.environ["IMPORTS"] + ".begun", "a") as handle:
     handle.write("%d\\n" % x)
 if x in (3, 4):
-    time.sleep(0.3)
-    for other in slots_of(open(os.environ["IMPORTS"] + ".element").read()):
-        os.kill(other, signal.SIGKILL)
+    while not {"3", "4"} <= set(open(os.environ["IMPORTS"] + ".begun").read().split()):
+        time.sleep(0.01)
+    if x == 4:  # one of them alone: a second kill may find the next processes
+        import subprocess
+        slots = slots_of(open(os.environ["IMPORTS"] + ".element").read())
+        # in a session of its own, for this process ends with its slot
+        subprocess.Popen(["setsid", "sh", "-c", 'kill -9 "$@"', "sh", *map(str, slots)])
     time.sleep(30)
 time.sleep(0.02)
 return {"x": x}
