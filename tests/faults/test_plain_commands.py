@@ -185,6 +185,22 @@ def test_the_environment_is_that_of_a_program_of_bash(tmp_path, env):
     assert '"a' in as_bash(tmp_path, "show a=b", **env)
 
 
+@pytest.mark.parametrize(
+    ("bashrc", "is_plain"),
+    [("case $- in *i*) ;; *) return;; esac\nexport A=1\n", True), ("export A=1\n", False), ("alias show=ls\n", True),
+     ("show() { :; }\n", False), ("cd /\n", False), ("echo hello\n", False), ("echo hello >&2\n", False)],
+)  # fmt: skip
+def test_the_bashrc_that_bash_reads_in_a_job_that_was_submitted_over_ssh(tmp_path, bashrc, is_plain):
+    (tmp_path / ".bashrc").write_text(bashrc)
+    show = tmp_path / "bin" / "show"
+    show.parent.mkdir()
+    show.write_text("#!/bin/sh\n")
+    show.chmod(0o755)
+    env = {"PATH": f"{show.parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "SSH_CLIENT": "::1 1 2", "SHLVL": "0"}
+    plain_command.plain_start("show a", env, str(tmp_path))  # the first task is not worth a question
+    assert (plain_command.plain_start("show a", env, str(tmp_path)) is not None) == is_plain
+
+
 def test_a_variable_of_one_task_that_bash_knows(tmp_path):
     env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     as_bash(tmp_path, "show a")

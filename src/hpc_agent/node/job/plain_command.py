@@ -13,6 +13,8 @@ _MOST = 20  # questions to bash, of each process
 # Variables that bash sets for a program in its own way, the same way for the same values. A task has no parameter PWD.
 _SHELL_OWN = ("SHLVL", "PWD", "OLDPWD")
 _KEYS = (*_SHELL_OWN, "BASH_ENV")
+_SSH = ("SSH_CLIENT", "SSH2_CLIENT")
+_READS = ("BASH_ENV", *_SSH)  # let bash read a file first
 # Variables that change what bash does, or that bash changes, whatever it answered for another task: a task may have them as
 # parameters.
 _SPECIAL = frozenset(
@@ -49,7 +51,7 @@ def plain_start(command: str, env: Dict[str, str], cwd: str) -> Optional[Start]:
     if not _begun:
         _begun.append(command)
         return None
-    if len(command) > _LONGEST or not _PLAIN.match(command) or not _SPECIAL.isdisjoint(env) or _reads_bashrc(env):
+    if len(command) > _LONGEST or not _PLAIN.match(command) or not _SPECIAL.isdisjoint(env):
         return None
     words = command.split()
     program = _program(words[0], env.get("PATH", ""), cwd)
@@ -62,8 +64,11 @@ def plain_start(command: str, env: Dict[str, str], cwd: str) -> Optional[Start]:
 
 
 def _reads_bashrc(env: Dict[str, str]) -> bool:
-    """Return True where bash takes itself for the first shell of an ssh session, and so reads the user's .bashrc."""
-    return ("SSH_CLIENT" in env or "SSH2_CLIENT" in env) and not re.match("[1-9]", env.get("SHLVL", ""))
+    """Return True where bash takes itself for the first shell of an ssh session, and so reads the user's .bashrc.
+
+    Jobs that were submitted over ssh have the variables of the session.
+    """
+    return any(name in env for name in _SSH) and not re.match("[1-9]", env.get("SHLVL", ""))
 
 
 def _program(word: str, path: str, cwd: str) -> Optional[str]:
@@ -99,14 +104,14 @@ def _own(word: str, env: Dict[str, str], cwd: str, key: Tuple[Any, ...]) -> Opti
 
 
 def _starts_a_file(word: str, env: Dict[str, str], cwd: str) -> bool:
-    """Return True where bash starts a file for the word, and nothing else is other than without BASH_ENV."""
+    """Return True where bash starts a file for the word, and no file that bash reads first changes anything."""
     start = env.get("BASH_ENV")
-    if not start:
+    if not start and not _reads_bashrc(env):
         return _ask(['type -t -- "$0"', word], env, cwd) == b"file\n"
-    if not _is_of_site(start):
+    if start and not _is_of_site(start):
         return False
     told = _ask([_FACTS, word], env, cwd, b"said\n")
-    without = {name: value for name, value in env.items() if name != "BASH_ENV"}
+    without = {name: value for name, value in env.items() if name not in _READS}
     return told.startswith(b"file\n") and told == _ask([_FACTS, word], without, cwd, b"said\n")
 
 
