@@ -89,7 +89,8 @@ class Worker(object):
             self._metrics, self._result_dir = None, os.environ.get("HPC_RESULT_DIR") or "."
             send(channel, {"pid": os.getpid(), "cpu": used, "fresh": is_fresh})  # from here on the task has begun
             with new_filters():
-                code = with_own_context(self._execute)
+                goes_on = isinstance(self._state, State)  # else there is no next task that could find anything
+                code = with_own_context(self._execute) if goes_on else self._execute()
             if not self._go_on(code, used, is_fresh):
                 return code
             task = receive(channel)
