@@ -67,8 +67,8 @@ def load(path: Path = RESULTS) -> Book:
 
 
 def save(book: Book, page: str, results: Path = RESULTS, markdown: Path = PAGE) -> None:
-    """Write both files, each by a rename."""
-    text = msgspec.json.format(msgspec.json.encode(book, order="sorted"), indent=1) + b"\n"
+    """Write both files, each by a rename. The order of names stays, so that the page of what is read again is the same."""
+    text = msgspec.json.format(msgspec.json.encode(book), indent=1) + b"\n"
     for path, content in ((results, text), (markdown, page.encode())):
         part = path.with_name(f".{path.name}.{os.getpid()}")
         part.write_bytes(content)

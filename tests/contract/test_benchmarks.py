@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from benchmarks.budgets import BUDGETS, reasons
 from benchmarks.registry import all_rows
-from benchmarks.results import PAGE, load
+from benchmarks.results import PAGE, Book, load, save
 from benchmarks.results_page import page
 
 ROWS = all_rows()
@@ -13,6 +13,13 @@ ROWS = all_rows()
 
 def test_the_page_is_made_from_the_results():
     assert PAGE.read_text() == page(load(), ROWS, reasons()), "run: python -m benchmarks --page"
+
+
+def test_what_is_read_again_has_the_same_page(tmp_path):
+    known = load()
+    book = Book({name: known.machine[name] for name in reversed(sorted(known.machine))}, known.rows)
+    save(book, "", tmp_path / "results.json", tmp_path / "page.md")
+    assert page(load(tmp_path / "results.json"), ROWS, {}) == page(book, ROWS, {})
 
 
 def test_the_page_names_every_row_and_every_budget():
