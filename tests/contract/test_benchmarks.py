@@ -17,7 +17,7 @@ def test_the_page_is_made_from_the_results():
 
 def test_what_is_read_again_has_the_same_page(tmp_path):
     known = load()
-    book = Book({name: known.machine[name] for name in reversed(sorted(known.machine))}, known.rows)
+    book = Book({name: known.machine[name] for name in sorted(known.machine, reverse=True)}, known.rows)
     save(book, "", tmp_path / "results.json", tmp_path / "page.md")
     assert page(load(tmp_path / "results.json"), ROWS, {}) == page(book, ROWS, {})
 
