@@ -102,9 +102,8 @@ class Journal:
             from difflib import get_close_matches
 
             near = get_close_matches(run_id, ids := self.run_ids(), n=3, cutoff=0.4)
-            known = (
-                f"near it: {', '.join(near)}" if near else ("1 other is" if len(ids) == 1 else f"{len(ids)} others are")
-            )
+            others = "1 other is" if len(ids) == 1 else f"{len(ids)} others are"
+            known = f"near it: {', '.join(near)}" if near else others
             message = f"no run '{run_id}' is known for {self._repo.root}; {known}"
             hint = did_you_mean(run_id, [name for name in (*ids, "latest") if name != run_id])
             raise RunNotFound(message, field="run_id", remediation=hint + RunNotFound.default_remediation)

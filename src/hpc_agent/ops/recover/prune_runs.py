@@ -151,16 +151,12 @@ def _check(request: PruneRunsRequest) -> None:
             remediation="Run 'hpc-agent prune-runs --older-than 30d --what all', or with --run-ids or --keep-latest.",
         )
     if request.older_than:
-        _seconds(request.older_than)
+        try:
+            parse_duration(request.older_than, "older_than")
+        except SpecInvalid as error:
+            raise SpecInvalid(error.message, field="older_than", remediation=_AGAIN) from None
     if request.confirm and not request.what:
         raise SpecInvalid("confirm needs what was to be removed", field="what", remediation=_AGAIN)
-
-
-def _seconds(age: str) -> int:
-    try:
-        return parse_duration(age, "older_than")
-    except SpecInvalid as error:
-        raise SpecInvalid(error.message, field="older_than", remediation=_AGAIN) from None
 
 
 _AGAIN = "Run 'hpc-agent prune-runs --older-than 30d --what all' to see what would go."
@@ -191,7 +187,7 @@ def _look(
 
 def _choose(request: PruneRunsRequest, world: World, rows: list[HeldRun]) -> None:
     """Set the action of each row: what was asked for goes, unless it is blocked."""
-    oldest = world.now() - _seconds(request.older_than) if request.older_than else None
+    oldest = world.now() - parse_duration(request.older_than, "older_than") if request.older_than else None
     kept = {row.run_id for row in rows[: request.keep_latest or 0]}
     for row in rows:
         # What this machine keeps of a run that is gone may go too.

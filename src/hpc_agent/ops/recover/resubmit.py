@@ -86,11 +86,6 @@ def _remedy(run_id: str, refusal: dict[str, Any], policy: dict[str, Any]) -> str
     offers_it = "hpc-agent resubmit" in remedy and not is_named
     if policy["force"] or offers_it or refusal["why"].startswith(AT_LIMIT):
         return remedy
-    command = command_of(
-        run_id, {**({} if is_named else {"classes": [refusal["class"]]}), **_given(policy), "force": True}
-    )
+    classes = policy["classes"] if is_named else [refusal["class"]]
+    command = command_of(run_id, {**policy, "classes": classes, "force": True})
     return f"Where the cause lay outside of the code and is mended: '{command}'. Otherwise: {remedy}"
-
-
-def _given(policy: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in policy.items() if value}
