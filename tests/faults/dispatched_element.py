@@ -1,5 +1,6 @@
 """An array element as a submission leaves it, for tests that start its dispatcher themselves."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -105,7 +106,8 @@ class Element:
         process.kill()
         process.communicate(timeout=30)
         for child in children:
-            os.killpg(int(child), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a worker ends when its dispatcher does
+                os.killpg(int(child), signal.SIGKILL)
 
     def run(self, array: str = "a0", job: str = "1", index: int = 0) -> int:
         with self.start(array, job, index) as process:
