@@ -93,7 +93,7 @@ class Site:
 
     def can(self, feature: str) -> bool:
         """Whether the scheduler has this at all: the backend of another package says what it has not (``cannot``)."""
-        return feature not in getattr(get_backend(self.scheduler), "cannot", {})
+        return feature not in get_backend(self.scheduler).cannot
 
     def clusters_yaml(self, **changes: Any) -> str:
         """clusters.yaml with this one cluster; ``changes`` replace keys of its entry, None removes one."""

@@ -90,3 +90,14 @@ def test_the_death_of_a_node_is_no_fault_of_the_task(site, run_cli, tmp_path, be
         subprocess.run(["oarnodesetting", "-s", "Dead", "-h", node], capture_output=True, check=True, timeout=60)
     seen = watch(run_cli, repo)
     assert seen["failures_by_cause"] == {"node_failure": 1}, seen
+
+
+def test_a_dry_run_refuses_what_oar_has_no_means_for(site, run_cli, tmp_path):
+    repo = make_repo(tmp_path / "repo", [{"x": 0}])
+    request = ["submit", "--dry-run", "--cluster", "testbed", "--executor", WRITE]
+    for words, field in (["--max-running", "1"], "max_running"), (["--gpus", "1"], "resources.gpus"):
+        refused = run_cli(*request, *words, cwd=repo)
+        assert (refused.code, refused.envelope["error_code"], refused.envelope["field"]) == (1, "spec_invalid", field)
+        assert f"Leave {words[0]} out." in refused.envelope["remediation"]
+    planned = run_cli(*request, "--mem-mb", "64", cwd=repo).data
+    assert any("OAR takes no request for memory" in note for note in planned["notes"]), planned["notes"]

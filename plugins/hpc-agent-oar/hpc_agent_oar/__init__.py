@@ -1,7 +1,5 @@
 """The scheduler OAR for hpc-agent: what the client needs to know of it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpc_agent.infra.backends import Backend
@@ -16,12 +14,5 @@ CANNOT = {
 }
 
 
-@dataclass(frozen=True)
-class OarBackend(Backend):
-    """``cannot``: what hpc-agent offers and OAR has no means for, with the reason. Tests of these are skipped."""
-
-    cannot: Mapping[str, str] = field(default_factory=CANNOT.copy, compare=False)
-
-
-def backend() -> OarBackend:
-    return OarBackend("oar", HERE / "templates", HERE / "adapter.py")
+def backend() -> Backend:
+    return Backend("oar", HERE / "templates", HERE / "adapter.py", CANNOT)

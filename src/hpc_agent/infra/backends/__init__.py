@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpc_agent.errors import ConfigInvalid, SpecInvalid
@@ -19,12 +20,15 @@ class Backend:
 
     ``templates`` is the folder of its ``cpu_array.*`` and ``gpu_array.*``. ``adapter`` is the file with its node-side
     code (Python 3.6, standard library, plus ``_hpc_runtime.schedulers.base``) that defines ``scheduler(site) ->
-    Scheduler``; None for a built-in one, whose adapter is part of the runtime.
+    Scheduler``; None for a built-in one, whose adapter is part of the runtime. ``cannot`` has what hpc-agent offers and
+    this scheduler has no means for, with the reason: a request for ``max_running`` or ``gpus`` is refused before anything
+    is pushed, one for ``memory`` is warned of. Other names are for readers (tests leave out what needs them).
     """
 
     name: str
     templates: Path
     adapter: Path | None = None
+    cannot: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def template(self, gpus: int) -> Path:
         """Return the job template for this many GPUs. Raises ConfigInvalid when the backend ships none."""

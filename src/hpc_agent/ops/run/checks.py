@@ -13,7 +13,7 @@ import msgspec
 from hpc_agent.campaign.space import key_of
 from hpc_agent.campaign.tagged import read_prior
 from hpc_agent.contract.primitive import Result
-from hpc_agent.errors import SpecInvalid
+from hpc_agent.errors import ConfigInvalid, SpecInvalid
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
 from hpc_agent.experiment.reading.executors import CHOOSER, Executor, executor_at, started_scripts
 from hpc_agent.experiment.reading.kit_imports import ALLOWED, not_carried
@@ -86,6 +86,7 @@ SIGNATURES, DATASET = "validate-executor-signatures", "validate-input-dataset"
 HISTORY, STOCHASTIC = "validate-walltime-against-history", "validate-stochastic-marker"
 LOCAL_VALIDATORS = [SIGNATURES, DATASET, HISTORY, STOCHASTIC]
 SERIES = "axes-file"
+SCHEDULER = "scheduler"
 # Words of a program that reads all parameters.
 READ_ALL = ("HPC_KW_JSON", "read_kw_env")
 TOO_GENEROUS = 20
@@ -381,6 +382,29 @@ def check_imports(frozen: FrozenRun) -> list[Finding]:
     return findings[:20]
 
 
+def check_scheduler(planned: PlannedRun) -> list[Finding]:
+    """Find what the request asks for and the cluster's scheduler has no means for."""
+    backend, resolved = planned.frozen.node.backend, planned.resolved
+    cannot = dict(backend.cannot)
+    if resolved.resources["gpus"] and "gpus" not in cannot:
+        try:
+            backend.template(resolved.resources["gpus"])
+        except ConfigInvalid as error:
+            cannot["gpus"] = error.message
+    asked: list[tuple[str, str, Severity, bool]] = [
+        ("max_running", "max_running", "error", planned.request.max_running is not None),
+        ("gpus", "resources.gpus", "error", resolved.resources["gpus"] > 0),
+        ("memory", "resources.mem_mb", "warning", planned.request.resources.mem_mb is not None),
+    ]
+    findings = []
+    for feature, field, severity, wanted in asked:
+        if wanted and feature in cannot:
+            fix = f"Leave --{field.rpartition('.')[2].replace('_', '-')} out."
+            message = f"{field} has no effect on {backend.name}: {cannot[feature]}"
+            findings.append(Finding(SCHEDULER, severity, "not_offered", message, fix, {"field": field}))
+    return findings
+
+
 def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
     """Return the findings of every check that needs neither the cluster nor a task's run."""
     frozen, request = planned.frozen, planned.request
@@ -392,6 +416,7 @@ def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
         *check_series_axes(frozen),
         *check_early_stop(frozen),
         *check_imports(frozen),
+        *check_scheduler(planned),
         *check_history(
             request.resources.walltime_sec,
             planned.evidence,
