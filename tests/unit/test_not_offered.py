@@ -17,10 +17,8 @@ CANNOT = {
 
 
 def findings(backend, gpus=0, max_running=None, mem_mb=None):
-    request = SimpleNamespace(max_running=max_running, resources=SimpleNamespace(mem_mb=mem_mb))
-    resolved = SimpleNamespace(resources={"gpus": gpus})
-    frozen = SimpleNamespace(node=SimpleNamespace(backend=backend))
-    planned = SimpleNamespace(frozen=frozen, request=request, resolved=resolved)
+    request = SimpleNamespace(max_running=max_running, resources=SimpleNamespace(mem_mb=mem_mb, gpus=gpus))
+    planned = SimpleNamespace(frozen=SimpleNamespace(node=SimpleNamespace(backend=backend)), request=request)
     return [(one.severity, one.evidence["field"], one.message, one.suggested_fix) for one in check_scheduler(planned)]
 
 

@@ -384,21 +384,22 @@ def check_imports(frozen: FrozenRun) -> list[Finding]:
 
 def check_scheduler(planned: PlannedRun) -> list[Finding]:
     """Find what the request asks for and the cluster's scheduler has no means for."""
-    backend, resolved = planned.frozen.node.backend, planned.resolved
+    backend, request = planned.frozen.node.backend, planned.request
     cannot = dict(backend.cannot)
-    if resolved.resources["gpus"] and "gpus" not in cannot:
+    if request.resources.gpus:
         try:
-            backend.template(resolved.resources["gpus"])
+            backend.template(request.resources.gpus)
         except ConfigInvalid as error:
-            cannot["gpus"] = error.message
-    asked: list[tuple[str, str, Severity, bool]] = [
-        ("max_running", "max_running", "error", planned.request.max_running is not None),
-        ("gpus", "resources.gpus", "error", resolved.resources["gpus"] > 0),
-        ("memory", "resources.mem_mb", "warning", planned.request.resources.mem_mb is not None),
-    ]
+            cannot.setdefault("gpus", error.message)
+    asked = (
+        ("max_running", "max_running", request.max_running),
+        ("gpus", "resources.gpus", request.resources.gpus),
+        ("memory", "resources.mem_mb", request.resources.mem_mb),
+    )
     findings = []
-    for feature, field, severity, wanted in asked:
-        if wanted and feature in cannot:
+    for feature, field, value in asked:
+        if value and feature in cannot:
+            severity: Severity = "warning" if feature == "memory" else "error"
             fix = f"Leave --{field.rpartition('.')[2].replace('_', '-')} out."
             message = f"{field} has no effect on {backend.name}: {cannot[feature]}"
             findings.append(Finding(SCHEDULER, severity, "not_offered", message, fix, {"field": field}))
